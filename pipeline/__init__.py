@@ -1,0 +1,1 @@
+"""Image competitions on Kaggle, from the first download to a leaderboard score."""

@@ -1,0 +1,164 @@
+"""Files and folders that appear whole or not at all, and the hashes that name them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, StorageError
+
+MANIFEST = "manifest.json"
+_STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_key(value: Any, length: int = 12) -> str:
+    """A short name for what made an artefact: the hash of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full or unwritable disk met while writing `path` into one clear line.
+
+    Raises:
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in _STORAGE_ERRNOS:
+            raise
+        raise StorageError(_storage_message(path, err)) from err
+
+
+def _storage_message(path: Path, err: OSError) -> str:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if err.errno in {errno.ENOSPC, errno.EDQUOT}:
+        free = shutil.disk_usage(folder).free / 2**20
+        return f"disk full while writing {path} ({free:.0f} MiB left); free some space and rerun"
+    return f"cannot write {path}: {err.strerror}; make {folder} writable and rerun"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as err:
+        raise DataError(f"{path} is not JSON ({err}); delete it and rerun") from err
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Build a folder beside `path`; on success write its manifest and move it there, replacing.
+
+    A killed build leaves only a hidden `.partial` folder, which the next build removes.
+
+    Raises:
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partials(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.mkdir()
+        try:
+            yield partial
+            write_manifest(partial)
+            replace_folder(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed builds of `path` left behind; call it while no other build runs."""
+    for left_over in path.parent.glob(f".{path.name}.*.partial"):
+        shutil.rmtree(left_over, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Move the finished folder `new` to `path`; an older one there is removed afterwards."""
+    old = path.with_name(f".{path.name}.old.{os.getpid()}.partial")
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and SHA-256 of every file under `folder`; written last, it marks completion."""
+    files = {
+        file.relative_to(folder).as_posix(): {
+            "size": file.stat().st_size,
+            "sha256": sha256_of(file),
+        }
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file != folder / MANIFEST
+    }
+    write_json(folder / MANIFEST, {"files": files})
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the folder was finished: its manifest is written last."""
+    return (folder / MANIFEST).is_file()
+
+
+def verify_manifest(folder: Path) -> None:
+    """Compare every file with the folder's manifest.
+
+    Raises:
+        DataError: a file is missing or differs; names how many and the first.
+    """
+    wrong = [
+        name
+        for name, expected in read_json(folder / MANIFEST)["files"].items()
+        if not (folder / name).is_file()
+        or (folder / name).stat().st_size != expected["size"]
+        or sha256_of(folder / name) != expected["sha256"]
+    ]
+    if wrong:
+        raise DataError(
+            f"{folder}: {len(wrong)} files differ from the manifest, first {wrong[0]!r}; "
+            "delete the folder and rerun"
+        )

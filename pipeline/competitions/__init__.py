@@ -1,0 +1,1 @@
+"""Competition definitions that ship with the package, one TOML each."""

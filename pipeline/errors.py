@@ -1,0 +1,64 @@
+"""The error tree. Each class is one documented exit code; `pipeline.__main__` maps them once.
+
+A message is one line: what, where, how many, the first example, what to do.
+"""
+
+
+class PipelineError(Exception):
+    """Anything a user can mend. Base of the tree; never raised itself."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """An unknown name, a bad value, or a setting that must be given."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """The competition's files are damaged, incomplete or contradict each other."""
+
+    exit_code = 3
+
+
+class SubmissionError(PipelineError):
+    """The submission check failed; nothing was uploaded."""
+
+    exit_code = 4
+
+
+class LimitError(PipelineError):
+    """The competition takes no more submissions today."""
+
+    exit_code = 5
+
+
+class CredentialsError(PipelineError):
+    """Credentials are missing, expired or refused."""
+
+    exit_code = 6
+
+
+class AccessError(PipelineError):
+    """The account may not do this: rules not accepted, competition not joined."""
+
+    exit_code = 7
+
+
+class HostError(PipelineError):
+    """The host cannot be reached, answers wrongly, or could not score."""
+
+    exit_code = 8
+
+
+class StorageError(PipelineError):
+    """The disk is full or the folder cannot be written."""
+
+    exit_code = 9
+
+
+class BusyError(PipelineError):
+    """Another command works in this checkout."""
+
+    exit_code = 10
