@@ -34,6 +34,7 @@ class DataSpec:
     label_column: str | None = None
     group_column: str | None = None
     size: int | None = None
+    mirror: bool = True  # a mirrored image keeps its label (not so for digits)
 
     def __post_init__(self) -> None:
         _one_of("data.layout", self.layout, LAYOUTS)
@@ -97,7 +98,7 @@ def load_competition(slug: str, folder: Path) -> Competition:
     own = folder / DEFINITION
     if own.is_file():
         values = _merge(values, _parse(own.read_text(encoding="utf-8"), str(own)))
-    return _build(slug, values, str(own))
+    return competition_from(slug, values, str(own))
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -115,7 +116,12 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _build(slug: str, values: dict[str, Any], where: str) -> Competition:
+def competition_from(slug: str, values: dict[str, Any], where: str) -> Competition:
+    """A competition from plain values, as a TOML or `Competition.as_dict` holds them.
+
+    Raises:
+        ConfigError: a key or value is unknown; `where` names the file.
+    """
     values = {**values, "slug": slug}
     values["data"] = _typed(DataSpec, values.get("data", {}), f"{where} [data]")
     values["submission"] = _typed(

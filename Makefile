@@ -1,0 +1,66 @@
+# Image competitions on Kaggle, from the first download to a leaderboard score.
+#
+#   make submit CONV=subkernel      everything, up to a printed score
+#   make test                       every check
+#
+# Variables, given as NAME=value behind the target:
+COMPETITION ?= dog-vs-cat-vs-bird## the competition's slug on Kaggle, or a folder under data/
+CONV ?= subkernel## the convolution: subkernel or channel-selection
+MODEL ?= resnet14## the network
+RECIPE ?= quick## how it is trained
+FOLDS ?= 5## number of cross-validation folds
+SEED ?= 0## every random stream derives from it
+HOST = auto## auto (kaggle with credentials, else local), kaggle or local
+FORCE ?=## 1 uploads even what was uploaded before
+PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
+
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipeline
+OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
+	--folds '$(FOLDS)' --seed '$(SEED)' --host '$(HOST)' $(if $(FORCE),--force)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup download preprocess train predict submission submit ledger host test lint pins
+
+help: ## list every target and variable
+	@echo "targets:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo "variables (NAME=value, default in brackets):"
+	@sed -n 's/^\([A-Z]*\) ?*= *\(.*\)## \(.*\)/  \1\t\3 [\2]/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(VENV)/installed ## install the pinned packages into .venv; every target does this when needed
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11; run again with PYTHON=python3.12 or the like"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.txt
+	@touch $@
+
+download preprocess train predict submission submit: $(VENV)/installed
+	@$(RUN) $@ $(OPTIONS)
+
+download: ## get the competition's files into data/<competition>/raw/
+preprocess: ## decode the images into a tensor cache, with a contact sheet to look at
+train: ## train every fold into a run folder
+predict: ## predict the test images with test-time augmentation
+submission: ## write and check submission.csv
+submit: ## upload it, wait for the score, note it in the ledger
+
+ledger: $(VENV)/installed ## print every upload: cross-validation beside public and private score
+	@$(RUN) ledger
+
+host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
+	@$(RUN) host
+
+lint: $(VENV)/installed ## ruff and mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+test: lint ## every check: lint, types and tests
+	@$(VENV)/bin/python -m pytest
+
+pins: ## write requirements.txt anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --extra dev pyproject.toml -o requirements.txt

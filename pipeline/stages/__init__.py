@@ -1,0 +1,1 @@
+"""The stages: each reads artefacts, calls the rooms below, and writes artefacts."""

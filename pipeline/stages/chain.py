@@ -1,0 +1,50 @@
+"""The stages in order; asking for one runs the earlier ones whose inputs changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.competition import load_competition
+from pipeline.stages.download import download
+from pipeline.stages.lock import only_command
+from pipeline.stages.predict import predict
+from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
+from pipeline.stages.settings import Settings
+from pipeline.stages.submission import submission
+from pipeline.stages.submit import submit
+from pipeline.stages.train import train
+
+STAGES = ("download", "preprocess", "train", "predict", "submission", "submit")
+
+
+def run_until(last: str, settings: Settings) -> None:
+    """Run the stages up to and including `last`; each says whether it had anything to do.
+
+    Raises:
+        PipelineError: a stage failed; what earlier stages finished stays.
+    """
+    settings.check_names()
+    workspace = settings.workspace
+    with only_command(workspace):
+        definition = load_competition(
+            settings.competition, workspace.competition(settings.competition)
+        )
+        download(workspace, settings.competition, settings.host)
+        if last != "download":
+            cache = preprocess(workspace, definition)
+            if last != "preprocess":
+                _train_until(last, settings, cache)
+
+
+def _train_until(last: str, settings: Settings, cache: Path) -> None:
+    workspace, competition = settings.workspace, resolved_competition(cache)
+    run = train(settings, competition, cache)
+    if last == "train":
+        return
+    predict(run, competition, cache)
+    if last == "predict":
+        return
+    form = submission_form(workspace, competition, cache)
+    submission(run, form)
+    if last == "submit":
+        submit(workspace, competition, form, run, settings.host, force=settings.force)

@@ -1,0 +1,52 @@
+"""What made a run: commit, package versions and machine, for run.json."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "scikit-learn", "kaggle")
+
+
+def provenance() -> dict[str, Any]:
+    """Commit (None outside a git checkout), whether it was modified, versions and machine."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit,
+        "modified": bool(_git("status", "--porcelain")) if commit else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "machine": {
+            "platform": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, check=False, timeout=20
+        )
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except FileNotFoundError:
+        names = []
+    return names[0] if names else platform.processor()

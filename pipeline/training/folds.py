@@ -1,0 +1,61 @@
+"""Fold maps: which images validate which fold. Made once, saved, shared by every run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from pipeline.artifacts import write_whole
+from pipeline.errors import ConfigError, DataError
+
+
+def assign_folds(
+    labels: Sequence[int], groups: Sequence[str] | None, folds: int, seed: int
+) -> np.ndarray:
+    """Fold number int64 [N] per image: stratified by label; a group never spans two folds.
+
+    Raises:
+        ConfigError: fewer than two folds, or a class or the groups are too few for so many.
+    """
+    if folds < 2:
+        raise ConfigError(f"FOLDS={folds}: out-of-fold scores need at least 2")
+    rarest, count = min(Counter(labels).items(), key=lambda item: item[1])
+    if count < folds:
+        raise ConfigError(f"FOLDS={folds}: class number {rarest} has only {count} images")
+    if groups is not None and len(set(groups)) < folds:
+        raise ConfigError(f"FOLDS={folds}: there are only {len(set(groups))} groups")
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
+    fold = np.empty(len(labels), dtype=np.int64)
+    for number, (_, valid) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
+        fold[valid] = number
+    return fold
+
+
+def write_folds(path: Path, ids: Sequence[str], fold: np.ndarray) -> None:
+    """Save a fold map as CSV with the columns id and fold."""
+    table = pd.DataFrame({"id": list(ids), "fold": fold})
+    write_whole(path, table.to_csv(index=False).encode())
+
+
+def read_folds(path: Path, ids: Sequence[str]) -> np.ndarray:
+    """The fold number int64 [N] of each of `ids`, joined by id.
+
+    Raises:
+        DataError: the map's ids are not exactly `ids`.
+    """
+    table = pd.read_csv(path, dtype={"id": str, "fold": np.int64}, keep_default_na=False)
+    fold = table.set_index("id")["fold"].reindex(list(ids))
+    missing = fold.isna()
+    if missing.any() or len(table) != len(ids):
+        first = fold.index[missing][0] if missing.any() else "none"
+        raise DataError(
+            f"{path}: {int(missing.sum())} of {len(ids)} images are in no fold, first {first!r}; "
+            "delete the file and rerun"
+        )
+    return fold.to_numpy(dtype=np.int64)

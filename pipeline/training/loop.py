@@ -1,0 +1,145 @@
+"""The training loop: one fold, one screen, no host-device synchronisation inside an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.training.augment import fixed_view, random_views, take
+from pipeline.training.precision import Execution
+from pipeline.training.recipes import Recipe
+from pipeline.training.seeds import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoldData:
+    """A competition's training images on the device, and which of them one fold uses.
+
+    `images` uint8 [N, H, W, C]; `labels` int64 [N]; `train` and `valid` are int64 row numbers.
+    """
+
+    images: Tensor
+    labels: Tensor
+    train: Tensor
+    valid: Tensor
+    mirror: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochMetrics:
+    """What one epoch measured; losses are means per image, on plain validation images."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+def train_fold(
+    model: nn.Module,
+    data: FoldData,
+    recipe: Recipe,
+    execution: Execution,
+    seed: int,
+    on_epoch: Callable[[EpochMetrics], None],
+) -> None:
+    """Train `model` in place on one fold; `on_epoch` sees each epoch's metrics as it ends."""
+    batch = recipe.batch_for(len(data.train))
+    steps = recipe.epochs * (len(data.train) // batch)
+    optimizer = make_optimizer(model, recipe, batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(steps, recipe.warmup))
+    scaler = execution.scaler()
+    for epoch in range(recipe.epochs):
+        start = time.perf_counter()
+        model.train()
+        losses = []
+        for images, labels in epoch_batches(data, recipe, batch, derive_seed(seed, epoch)):
+            with execution.autocast():
+                logits = model(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            losses.append(loss.detach())
+        valid_loss, valid_accuracy = evaluate(model, data, execution)
+        on_epoch(
+            EpochMetrics(
+                epoch=epoch,
+                train_loss=torch.stack(losses).mean().item(),
+                valid_loss=valid_loss,
+                valid_accuracy=valid_accuracy,
+                learning_rate=float(schedule.get_last_lr()[0]),
+                seconds=time.perf_counter() - start,
+            )
+        )
+
+
+def epoch_batches(
+    data: FoldData, recipe: Recipe, batch: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every training image once in random order, augmented; an incomplete last batch is left out.
+
+    Yields uint8 images [batch, H, W, C] and labels [batch].
+    """
+    device = data.images.device
+    generator = torch.Generator().manual_seed(seed)
+    order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]
+    max_shift = round(recipe.max_shift * min(data.images.shape[1:3]))
+    for index in order.split(batch):
+        if len(index) == batch:
+            views = random_views(batch, max_shift, data.mirror, generator, device)
+            yield take(data.images, index, views), data.labels[index]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, data: FoldData, execution: Execution, batch: int = 512
+) -> tuple[float, float]:
+    """Mean loss and accuracy on the fold's validation images, plain view."""
+    model.eval()
+    loss = correct = torch.zeros((), device=data.images.device)
+    for index in data.valid.split(batch):
+        view = fixed_view(len(index), 0, 0, False, data.images.device)
+        with execution.autocast():
+            logits = model(take(data.images, index, view))
+        labels = data.labels[index]
+        loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
+        correct = correct + (logits.argmax(1) == labels).sum()
+    return loss.item() / len(data.valid), correct.item() / len(data.valid)
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; the rate scales with the batch, 1-d parameters do not decay."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    kept = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.SGD(
+        [
+            {"params": decayed, "weight_decay": recipe.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate * batch / 256,
+        momentum=recipe.momentum,
+        nesterov=True,
+        fused=True,
+    )
+
+
+def one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
+    """Learning rate factor by step: a linear rise over `warmup`, then a linear fall to zero."""
+    peak = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return (step + 1) / peak
+        return max(0.0, (steps - step) / max(1, steps - peak))
+
+    return factor

@@ -1,0 +1,45 @@
+"""Competition metrics by name, computed by scikit-learn from probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from pipeline.errors import ConfigError
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(accuracy_score(labels, probabilities.argmax(1)))
+
+
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return float(log_loss(labels, probabilities, labels=range(probabilities.shape[1])))
+
+
+def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    if probabilities.shape[1] == 2:
+        return float(roc_auc_score(labels, probabilities[:, 1]))
+    return float(roc_auc_score(labels, probabilities, multi_class="ovr"))
+
+
+_METRICS: dict[str, Metric] = {"accuracy": _accuracy, "log-loss": _log_loss, "roc-auc": _roc_auc}
+
+
+def metric_names() -> list[str]:
+    """Every name that a definition's `metric` accepts."""
+    return sorted(_METRICS)
+
+
+def score(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The metric of probabilities [N, classes] against class numbers [N].
+
+    Raises:
+        ConfigError: no metric has that name.
+    """
+    if metric not in _METRICS:
+        raise ConfigError(f"metric={metric!r} is unknown; choose from {', '.join(metric_names())}")
+    return _METRICS[metric](labels, probabilities)
