@@ -1,0 +1,151 @@
+"""Reading zip, tar and compressed files member by member, refusing what is not a plain file."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from pipeline.errors import DataError
+
+Opener = Callable[[Path], io.BufferedIOBase]
+
+_STREAMS: dict[str, Opener] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+_TARS: dict[str, Opener] = {
+    ".tar": lambda path: path.open("rb"),
+    **{f".tar{suffix}": opener for suffix, opener in _STREAMS.items()},
+    ".tgz": _STREAMS[".gz"],
+    ".tbz2": _STREAMS[".bz2"],
+    ".txz": _STREAMS[".xz"],
+}
+_SUFFIXES = (".zip", *_TARS, *_STREAMS)
+CHUNK = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry: its name in the archive, and its content unless it is a folder."""
+
+    name: str
+    content: IO[bytes] | io.BufferedIOBase | None
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name says that this is an archive which can be read here."""
+    return path.is_file() and path.name.lower().endswith(_SUFFIXES)
+
+
+def without_suffix(name: str) -> str:
+    """The archive's name without `.zip`, `.tar.gz` and the like."""
+    suffix = max((s for s in _SUFFIXES if name.lower().endswith(s)), key=len)
+    return name[: -len(suffix)]
+
+
+def read_members(archive: Path, label: str) -> Iterator[Member]:
+    """The archive's entries in its own order; read each content before taking the next.
+
+    Use inside `damage_reported`. `label` names the archive in messages.
+
+    Raises:
+        DataError: the kind is unknown, or an entry is a link or a device.
+    """
+    name = archive.name.lower()
+    if name.endswith(".zip"):
+        return _zip_members(archive, label)
+    tar_suffix = next((suffix for suffix in _TARS if name.endswith(suffix)), None)
+    if tar_suffix:
+        return _tar_members(_TARS[tar_suffix], archive, label)
+    if name.endswith(tuple(_STREAMS)):
+        return _stream_member(archive)
+    raise DataError(
+        f"{label} is no archive that can be read here ({', '.join(_SUFFIXES)}); unpack it by hand"
+    )
+
+
+@contextmanager
+def damage_reported(label: str) -> Iterator[None]:
+    """Turn what the standard library raises on a bad archive into one line naming it.
+
+    Raises:
+        DataError: the archive is damaged, truncated, encrypted or uses an unknown method.
+    """
+    try:
+        yield
+    except (
+        EOFError,
+        NotImplementedError,  # a compression method or zip version it cannot read
+        RuntimeError,  # an encrypted member
+        UnicodeError,
+        lzma.LZMAError,
+        struct.error,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as err:
+        raise _damaged(label, err) from err
+    except OSError as err:
+        # bz2 and gzip report bad data as an OSError without a number.
+        if err.errno is not None:
+            raise
+        raise _damaged(label, err) from err
+
+
+def _damaged(label: str, reason: Exception) -> DataError:
+    return DataError(f"{label} is damaged, truncated or unreadable ({reason}); download it again")
+
+
+def _zip_members(archive: Path, label: str) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as opened:
+        for info in opened.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
+                raise _not_a_file(label, info.filename)
+            if info.is_dir():
+                yield Member(info.filename, None)
+            else:
+                with opened.open(info) as content:
+                    yield Member(info.filename, content)
+
+
+def _tar_members(opener: Opener, archive: Path, label: str) -> Iterator[Member]:
+    with opener(archive) as raw:
+        # Back-seeks of one block are free inside a buffer; a compressed stream would start over.
+        stream = io.BufferedReader(cast(io.RawIOBase, raw), CHUNK)
+        with tarfile.open(fileobj=stream, mode="r:") as opened:
+            for info in opened:
+                if not (info.isreg() or info.isdir()):
+                    raise _not_a_file(label, info.name)
+                yield Member(info.name, opened.extractfile(info))
+            # tarfile takes a damaged header for the end; a real end is a block of zeros.
+            stream.seek(opened.offset)
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no end of archive at byte {opened.offset}")
+            while stream.read(CHUNK):  # to the compressed stream's own checksum
+                pass
+
+
+def _stream_member(archive: Path) -> Iterator[Member]:
+    with _STREAMS[archive.suffix.lower()](archive) as content:
+        yield Member(without_suffix(archive.name), content)
+
+
+def _not_a_file(label: str, name: str) -> DataError:
+    return DataError(
+        f"{label}: {name!r} is a link or a device, not a file; nothing was kept, "
+        "repack the archive without it"
+    )
