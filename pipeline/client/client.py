@@ -1,0 +1,266 @@
+"""The verbs of the official kaggle client, checked: what a host says is not taken for granted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pipeline.client.credentials import scrub
+from pipeline.client.endpoint import Endpoint
+from pipeline.client.failures import CallFailedError, Failure, error_for
+from pipeline.client.process import WorkerProcess
+from pipeline.client.retries import call_with_retries, is_passing, is_rate_limited
+from pipeline.errors import DataError, HostError, LimitError
+
+MOST_LISTED_FILES = 10_000
+_SLOWEST_UPLOAD = 50_000  # bytes per second; below that an upload counts as hung
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
+_SECONDS_TO_APPEAR = 60.0
+
+Status = Literal["PENDING", "COMPLETE", "ERROR"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a competition: its path in the competition's archive and its size in bytes."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Submissions made today (UTC) and ever, and how many more are allowed today."""
+
+    today: int
+    total: int
+    allowed_now: int
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the next submission would be refused.
+
+        All zero is what Kaggle says of a user who has not submitted yet.
+        """
+        return self.allowed_now == 0 and (self.today > 0 or self.total > 0)
+
+    def __str__(self) -> str:
+        if not self.today and not self.total and not self.allowed_now:
+            return "no submission made yet"
+        return f"{self.allowed_now} of {self.allowed_now + self.today} submissions left today"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """A submission as the host has it. A score is None where the host does not tell it."""
+
+    ref: int
+    status: Status
+    description: str
+    error: str
+    public_score: float | None
+    private_score: float | None
+    date: str | None
+
+
+class KaggleClient:
+    """Calls the official client for one endpoint; a context manager that ends its child process.
+
+    `timeout` is how many seconds a call may take, or a transfer may stand still.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout: float = 120.0) -> None:
+        self.endpoint = endpoint
+        self._timeout = timeout
+        self._worker = WorkerProcess(endpoint.environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._worker.close()
+
+    def files(self, competition: str) -> list[RemoteFile]:
+        """The competition's files, the first `MOST_LISTED_FILES` of them."""
+        with self._errors("listing the files", competition):
+            found = self._read("files", competition=competition, most=MOST_LISTED_FILES)
+            return [RemoteFile(file["name"], int(file["size"])) for file in found]
+
+    def download(
+        self, competition: str, folder: Path, on_progress: Callable[[int], None] = lambda _: None
+    ) -> Path:
+        """Download the competition's archive into `folder`; a part left there is continued.
+
+        `on_progress` is told the bytes in the folder now and then.
+
+        Raises:
+            DataError: the host sent something that is not the archive.
+        """
+
+        def progress() -> int:
+            received = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
+            on_progress(received)
+            return received
+
+        archive = folder / f"{competition}.zip"
+        with self._errors("the download", competition):
+            self._read("download", progress, competition=competition, folder=str(folder))
+        if not archive.is_file():
+            raise DataError(
+                f"{self.endpoint.title} sent no {archive.name} for {competition!r}; "
+                "rerun, or put the files into the raw folder by hand"
+            )
+        return archive
+
+    def limits(self, competition: str) -> Limits:
+        """How many submissions are left."""
+        with self._errors("reading the submission limit", competition):
+            return Limits(**self._read("limits", competition=competition))
+
+    def submissions(self, competition: str) -> list[Submission]:
+        """The latest submissions to the competition, newest first."""
+        with self._errors("listing the submissions", competition):
+            found = self._read("submissions", competition=competition)
+            return [self._submission(values) for values in found]
+
+    def submission(self, ref: int) -> Submission:
+        """One submission.
+
+        Raises:
+            HostError: the host does not know it.
+        """
+        found = self._look_up(ref)
+        if found is None:
+            raise HostError(f"{self.endpoint.title} has no submission {ref}; see its list there")
+        return found
+
+    def wait_for_score(self, ref: int, *, patience: float) -> Submission:
+        """Look at a submission until it is scored; still PENDING after `patience` seconds.
+
+        Raises:
+            HostError: the host does not know it.
+        """
+        start, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+        while True:
+            # A submission just made may not be found yet; the host has a minute to find it.
+            waited = time.monotonic() - start
+            found = self._look_up(ref) if waited < _SECONDS_TO_APPEAR else self.submission(ref)
+            if found and (found.status != "PENDING" or waited >= patience):
+                return found
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def submit(self, competition: str, csv: Path, message: str) -> int:
+        """Upload a submission once and return its number.
+
+        `message` becomes its description and must be of this upload alone: when the answer is
+        lost, the submission is looked for under it, and never sent a second time.
+
+        Raises:
+            LimitError: no submission is left today.
+            HostError: the upload failed, or its outcome is not known.
+        """
+        known = {submission.ref for submission in self.submissions(competition)}
+        arguments = {"competition": competition, "path": str(csv), "message": message}
+        timeout = self._timeout + csv.stat().st_size / _SLOWEST_UPLOAD
+        with self._errors("the upload", competition):
+            try:
+                ref: int = call_with_retries(
+                    lambda: self._worker.call("submit", arguments, timeout=timeout),
+                    worth_retrying=lambda err: (
+                        is_rate_limited(err) and not self.limits(competition).exhausted
+                    ),
+                )
+                failure = Failure("protocol", "the file was not taken")
+            except CallFailedError as failed:
+                ref, failure = 0, failed.failure
+            return ref or self._find(competition, message, known, failure)
+
+    def _find(self, competition: str, message: str, known: set[int], failure: Failure) -> int:
+        """The submission made by a call that seemed to fail.
+
+        Raises:
+            CallFailedError: the host refused it.
+            LimitError: the host refused it, because none is left today.
+            HostError: the host does not list it.
+        """
+        if failure.kind == "http" and failure.status in {400, 403, 429}:
+            self._refuse_if_exhausted(competition, failure)
+        if failure.kind == "credentials" or 400 <= (failure.status or 0) < 500:
+            raise CallFailedError(failure)
+        for submission in self.submissions(competition):
+            if submission.ref not in known and submission.description == message:
+                return submission.ref
+        raise HostError(
+            f"{self.endpoint.title}: the upload failed ({failure}) and the submission is not in "
+            "the host's list; rerun: the list is read again before anything is sent"
+        )
+
+    def _refuse_if_exhausted(self, competition: str, failure: Failure) -> None:
+        limits = self.limits(competition)
+        if limits.exhausted:
+            raise LimitError(
+                f"{self.endpoint.title}: {competition!r} takes no more submissions today "
+                f"({limits}; {failure}); rerun after midnight UTC"
+            )
+
+    def _look_up(self, ref: int) -> Submission | None:
+        with self._errors(f"reading submission {ref}"):
+            try:
+                found = self._submission(self._read("submission", ref=ref))
+            except CallFailedError as failed:
+                if failed.failure.status == 404:
+                    return None
+                raise
+        if found.ref != ref:
+            raise HostError(
+                f"{self.endpoint.title} was asked for submission {ref} and sent {found.ref}; "
+                "rerun later"
+            )
+        return found
+
+    def _read(
+        self, operation: str, progress: Callable[[], int] | None = None, **arguments: Any
+    ) -> Any:
+        return call_with_retries(
+            lambda: self._worker.call(
+                operation, arguments, timeout=self._timeout, progress=progress
+            ),
+            worth_retrying=is_passing,
+        )
+
+    def _submission(self, values: dict[str, Any]) -> Submission:
+        return Submission(
+            ref=int(values["ref"]),
+            status=values["status"],
+            description=values["description"] or "",
+            error=scrub(values["error"] or "", self.endpoint.environment),
+            public_score=_score(values["public_score"]),
+            private_score=_score(values["private_score"]),
+            date=values["date"],
+        )
+
+    @contextmanager
+    def _errors(self, doing: str, competition: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except CallFailedError as failed:
+            raise error_for(failed.failure, self.endpoint, doing, competition) from None
+
+
+def _score(text: str | None) -> float | None:
+    """Scores travel as text, empty where the host does not tell."""
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise HostError(f"the host sent {text!r} as a score; look at its own pages") from None
