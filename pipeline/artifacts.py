@@ -90,8 +90,10 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, source: dict[str, str] | None = None) -> Iterator[Path]:
     """Build a folder beside `path`; on success write its manifest and move it there, replacing.
+
+    `source` goes into the manifest: where the files came from.
 
     A killed build leaves only a hidden `.partial` folder, which the next build removes.
 
@@ -105,7 +107,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         try:
             yield partial
-            write_manifest(partial)
+            write_manifest(partial, source)
             replace_folder(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -126,7 +128,7 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path, source: dict[str, str] | None = None) -> None:
     """Record size and SHA-256 of every file under `folder`; written last, it marks completion."""
     files = {
         file.relative_to(folder).as_posix(): {
@@ -136,7 +138,8 @@ def write_manifest(folder: Path) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file != folder / MANIFEST
     }
-    write_json(folder / MANIFEST, {"files": files})
+    origin = {"source": source} if source else {}
+    write_json(folder / MANIFEST, {"files": files, **origin})
 
 
 def is_complete(folder: Path) -> bool:

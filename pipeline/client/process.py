@@ -51,15 +51,15 @@ class WorkerProcess:
         self._child.send({"operation": operation, "arguments": arguments})
         try:
             reply = self._child.receive(timeout, progress)
-        except BaseException as err:
-            # Also on Ctrl-C: a half-finished call must not answer the next request.
-            said = self._stop()
-            if isinstance(err, Empty):
-                raise CallFailedError(
-                    Failure("timeout", f"no answer for {timeout:.0f} s")
-                ) from None
-            if isinstance(err, EOFError):
-                raise CallFailedError(Failure("died", self._clean(said))) from None
+        except Empty:
+            self.close()
+            failure = Failure("timeout", f"no answer for {timeout:.0f} s")
+            raise CallFailedError(failure) from None
+        except EOFError:
+            raise CallFailedError(Failure("died", self._clean(self._stop()))) from None
+        except BaseException:
+            # Ctrl-C: a half-finished call must not answer the next request.
+            self.close()
             raise
         if "failure" in reply:
             failure = Failure(**reply["failure"])
