@@ -1,0 +1,59 @@
+"""Fold maps: stratified, grouped, joined by id."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.training.folds import assign_folds, read_folds, write_folds
+
+
+def test_every_fold_has_the_same_share_of_each_class():
+    labels = np.repeat([0, 1, 2], [100, 50, 10])
+
+    fold = assign_folds(labels, None, 5, seed=0)
+
+    for number in range(5):
+        assert np.bincount(labels[fold == number]).tolist() == [20, 10, 2]
+
+
+def test_a_group_never_spans_two_folds():
+    labels = np.tile([0, 1], 60)
+    groups = [f"patient{i // 4}" for i in range(120)]
+
+    fold = assign_folds(labels, groups, 3, seed=0)
+
+    for group in set(groups):
+        assert len({fold[i] for i, g in enumerate(groups) if g == group}) == 1
+
+
+def test_same_seed_same_folds_other_seed_other_folds():
+    labels = np.tile([0, 1], 50)
+
+    assert np.array_equal(assign_folds(labels, None, 5, 1), assign_folds(labels, None, 5, 1))
+    assert not np.array_equal(assign_folds(labels, None, 5, 1), assign_folds(labels, None, 5, 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups", "folds", "message"),
+    [
+        ([0, 1] * 9, None, 1, "FOLDS=1: out-of-fold scores need at least 2"),
+        ([0] * 9 + [1] * 3, None, 5, "FOLDS=5: class number 1 has only 3 images"),
+        ([0, 1] * 9, ["a", "b", "c"] * 6, 5, "FOLDS=5: there are only 3 groups"),
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(labels, groups, folds, message):
+    with pytest.raises(ConfigError, match=message):
+        assign_folds(labels, groups, folds, seed=0)
+
+
+def test_a_map_is_joined_by_id_not_by_position(tmp_path):
+    write_folds(tmp_path / "folds.csv", ["001", "NA", "x"], np.array([2, 0, 1]))
+
+    assert read_folds(tmp_path / "folds.csv", ["x", "001", "NA"]).tolist() == [1, 2, 0]
+
+
+def test_a_map_of_other_images_is_refused(tmp_path):
+    write_folds(tmp_path / "folds.csv", ["a", "b"], np.array([0, 1]))
+
+    with pytest.raises(DataError, match="1 of 2 images are in no fold, first 'c'"):
+        read_folds(tmp_path / "folds.csv", ["a", "c"])
