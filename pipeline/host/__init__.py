@@ -1,0 +1,1 @@
+"""The local competition host: a loopback server that the official `kaggle` client talks to."""

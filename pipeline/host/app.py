@@ -1,0 +1,71 @@
+"""The host as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.host.routes import blobs, competitions, submissions, users
+from pipeline.host.routes.submissions import MAX_SUBMISSION_BYTES
+from pipeline.host.services import Services
+from pipeline.host.wire import API, http_error, malformed_request
+
+MAX_API_BYTES = 2**20
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application over the stores of one state folder."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(services.score_pending)
+        yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = services
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, malformed_request)
+    # A request for any other name came here by a proxy setting that reaches too far.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
+    app.add_middleware(BodyLimit)
+    for module in (users, competitions, submissions, blobs):
+        app.include_router(module.router)
+    app.add_api_route(API + "/{service}/{method}", unimplemented, methods=["POST"])
+    return app
+
+
+def unimplemented(service: str, method: str) -> None:
+    """Every method of Kaggle's that this host does not offer."""
+    raise HTTPException(501, f"the local host does not implement {service}/{method}")
+
+
+class BodyLimit:
+    """Stops reading a request whose body is larger than its kind may be."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the body's bytes while the application reads it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = MAX_API_BYTES if scope["path"].startswith(API) else MAX_SUBMISSION_BYTES
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, f"the request body is larger than {limit} bytes")
+            return message
+
+        await self._app(scope, counted, send)

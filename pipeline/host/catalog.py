@@ -1,0 +1,53 @@
+"""The competitions this host can build: where each one's images come from, how it serves them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.competition import Competition, load_competition
+from pipeline.errors import ConfigError
+from pipeline.host import layouts
+from pipeline.host.layouts import File, Part
+from pipeline.host.sources import digits
+from pipeline.host.sources.images import Collection
+
+_NO_OVERRIDES = Path(os.devnull)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`load` reads the images, keeping what it fetched in the folder it is given."""
+
+    load: Callable[[Path], Collection]
+    layout: Callable[[Part, Part], Iterator[File]]
+
+
+RECIPES: dict[str, Recipe] = {
+    "digits": Recipe(digits.load, layouts.pixels),
+}
+
+
+def available_competitions() -> list[str]:
+    """Slugs of the competitions the local host offers."""
+    return sorted(RECIPES)
+
+
+def check_available(slug: str) -> None:
+    """Refuse a competition that the local host does not offer.
+
+    Raises:
+        ConfigError: names the competitions there are.
+    """
+    if slug not in RECIPES:
+        raise ConfigError(
+            f"the local host has no competition {slug!r}; "
+            f"choose from {', '.join(available_competitions())}"
+        )
+
+
+def definition(slug: str) -> Competition:
+    """The shipped definition alone: a user's own overrides never reach the host."""
+    return load_competition(slug, _NO_OVERRIDES)

@@ -1,0 +1,182 @@
+"""Starts the host for the command that needs it, shares it, and stops it afterwards."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import shlex
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.artifacts import read_json
+from pipeline.errors import BusyError, HostError, StorageError
+from pipeline.host.catalog import available_competitions, check_available
+from pipeline.host.server import LOOPBACK, run_server
+from pipeline.host.state import State, default_state
+
+__all__ = ["HostAddress", "available_competitions", "default_state", "local_host", "serve"]
+
+_SECONDS_TO_START = 120
+_SECONDS_TO_STOP = 5
+_SECONDS_BETWEEN_LOOKS = 0.05
+_INSUFFICIENT_STORAGE = 507
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostAddress:
+    """A running host, and the user to speak as. `instance` was made with the state folder."""
+
+    port: int
+    username: str
+    key: str
+    instance: str
+
+
+@contextmanager
+def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostAddress]:
+    """A host that serves `competition`; one that runs on the state folder already is shared.
+
+    Raises:
+        ConfigError: the local host does not offer this competition.
+        HostError: the host does not start, or no source of the images can be reached.
+        StorageError: the disk is full, or the state folder is read-only.
+    """
+    check_available(competition)
+    files = State((state or default_state()).absolute())
+    files.create()
+    started = None
+    with files.users_lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        address = _running(files)
+        if address is None:
+            started = _start(files)
+            address = _wait_until_running(files, started)
+        _prepare(address, competition)
+        yield address
+    if started is not None:
+        _wait_until_stopped(started)
+
+
+def serve(state: Path | None = None, port: int = 0) -> None:
+    """Serve every available competition until interrupted; print how to reach it.
+
+    Raises:
+        BusyError: another server runs on this state folder.
+        HostError: the port is taken.
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    files = State((state or default_state()).absolute())
+    run_server(files, port, lambda taken, services: print(_directions(files, taken), flush=True))
+
+
+def _directions(state: State, port: int) -> str:
+    proxy = f"http://{LOOPBACK}:{port}"
+    credentials = read_json(state.credentials)
+    exports = {
+        "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+        "http_proxy": proxy,
+        "HTTP_PROXY": proxy,
+        "https_proxy": proxy,
+        "HTTPS_PROXY": proxy,
+        "KAGGLE_USERNAME": credentials["username"],
+        "KAGGLE_KEY": credentials["key"],
+        "HOME": str(state.home),
+    }
+    lines = [
+        f"# The local competition host listens on {proxy}; Ctrl-C stops it.",
+        f"# Competitions: {', '.join(available_competitions())}",
+        "# Paste these lines into another shell to point its `kaggle` command here:",
+        "unset NO_PROXY no_proxy ALL_PROXY all_proxy KAGGLE_API_TOKEN KAGGLE_CONFIG_DIR",
+        *(f"export {name}={shlex.quote(value)}" for name, value in exports.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _start(state: State) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.host", "--state", str(state.folder), "until-unused"],
+        cwd=Path(pipeline.__path__[0]).parent,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        # Ctrl-C is for the command; the server ends when the command lets go of it.
+        start_new_session=True,
+    )
+
+
+def _wait_until_running(state: State, process: subprocess.Popen[bytes]) -> HostAddress:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < deadline:
+        address = _running(state)
+        if address is not None:
+            return address
+        # A busy exit means that another command's server is about to answer.
+        if process.poll() not in (None, BusyError.exit_code):
+            raise HostError(
+                f"the local host did not start on {state.folder} (exit {process.returncode})"
+            )
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    process.kill()
+    raise HostError(f"the local host did not answer within {_SECONDS_TO_START} s; start it again")
+
+
+def _wait_until_stopped(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        # Another command still uses it; it ends with that one.
+        return
+
+
+def _running(state: State) -> HostAddress | None:
+    """The address of the server that answers for this state folder, if one does."""
+    try:
+        port = read_json(state.address)["port"]
+        credentials = read_json(state.credentials)
+        address = HostAddress(port=port, instance="", **credentials)
+        reply = _call(address, "api.v1.DiagnosticsService/Hello", {})
+    except (OSError, ValueError):
+        # No address, nothing there, or some other program on a port once ours.
+        return None
+    return replace(address, instance=reply["instance"])
+
+
+def _prepare(address: HostAddress, competition: str) -> None:
+    """Wait until the host has built the competition's data; it shows its progress itself."""
+    try:
+        _call(
+            address,
+            "competitions.CompetitionApiService/ListDataFiles",
+            {"competitionName": competition, "pageSize": 1},
+        )
+    except urllib.error.HTTPError as err:
+        message = json.load(err)["message"]
+        raise (StorageError if err.code == _INSUFFICIENT_STORAGE else HostError)(message) from err
+    except OSError as err:
+        raise HostError(f"the local host stopped while building {competition}: {err}") from err
+
+
+def _call(address: HostAddress, method: str, body: dict[str, Any]) -> Any:
+    """One API call, never through a proxy.
+
+    Raises:
+        HTTPError: the host refuses.
+        OSError: nothing answers.
+    """
+    token = base64.b64encode(f"{address.username}:{address.key}".encode()).decode()
+    request = urllib.request.Request(
+        f"http://{LOOPBACK}:{address.port}/api/v1/{method}",
+        json.dumps(body).encode(),
+        {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as reply:
+        return json.load(reply)

@@ -1,0 +1,126 @@
+"""Builds a competition: one zip of everything it serves, and its hidden labels in the store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from pipeline.artifacts import storage_errors, write_whole
+from pipeline.host import layouts
+from pipeline.host.catalog import RECIPES, definition
+from pipeline.host.contests import Contests, ServedFile
+from pipeline.host.layouts import File, Part, number
+from pipeline.host.sources.images import Collection
+from pipeline.host.state import State
+
+_SEED = 20260101
+_PRIVATE_SHARE = 0.7
+# The oldest time a zip can hold: the same data always gives the same bytes.
+_NO_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+class Preparation:
+    """Builds each competition of a state once, whichever thread asks first."""
+
+    def __init__(self, state: State, contests: Contests) -> None:
+        self._state = state
+        self._contests = contests
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def ensure(self, slug: str) -> None:
+        """Build the competition's archive and solution unless both are there.
+
+        Raises:
+            HostError: no source of its images can be reached.
+            StorageError: the disk is full, or the state folder is read-only.
+        """
+        with self._locks[slug]:
+            contest = self._contests.get(slug)
+            if contest and contest.prepared_at and self._state.archive(slug).is_file():
+                return
+            build(slug, self._state, self._contests)
+
+    def member(self, slug: str, name: str) -> Path:
+        """One served file by itself, extracted from the archive when first asked for."""
+        path = self._state.member(slug, name)
+        with self._locks[slug]:
+            if not path.is_file():
+                with zipfile.ZipFile(self._state.archive(slug)) as archive:
+                    write_whole(path, archive.read(name))
+        return path
+
+
+def build(slug: str, state: State, contests: Contests) -> None:
+    """Load the images, write the archive, and only then record the competition as prepared."""
+    competition = definition(slug)
+    recipe = RECIPES[slug]
+    collection = _shuffled(recipe.load(state.sources))
+    ids_are_rows = recipe.layout is layouts.idx
+    train = number(collection.train, competition.classes, first_id=1)
+    test = number(
+        collection.test, competition.classes, first_id=1 if ids_are_rows else len(train.ids) + 1
+    )
+    sample = layouts.sample_submission(
+        test.ids,
+        competition.submission.id or "id",
+        competition.submission.target or "label",
+        competition.classes[0],
+    )
+    # Files extracted from an earlier archive must not outlive it.
+    shutil.rmtree(state.competition(slug), ignore_errors=True)
+    files = write_archive(state.archive(slug), chain([sample], recipe.layout(train, test)))
+    contests.record(slug, files, hidden_labels(test))
+
+
+def _shuffled(collection: Collection) -> Collection:
+    rng = np.random.default_rng(_SEED)
+    return Collection(
+        collection.train.take(rng.permutation(len(collection.train))),
+        collection.test.take(rng.permutation(len(collection.test))),
+    )
+
+
+def hidden_labels(test: Part) -> pd.DataFrame:
+    """The solution: id, label, public; 30 % of each class is public."""
+    private = train_test_split(
+        test.ids, test_size=_PRIVATE_SHARE, stratify=test.labels, random_state=_SEED
+    )[1]
+    solution = pd.DataFrame({"id": test.ids, "label": test.labels})
+    solution["public"] = ~solution["id"].isin(private)
+    return solution
+
+
+def write_archive(path: Path, files: Iterator[File]) -> list[ServedFile]:
+    """Write the files to a zip that appears whole; the same files give the same bytes."""
+    served = []
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with zipfile.ZipFile(partial, "w") as archive:
+                for name, content in tqdm(files, desc=f"building {path.stem}", unit=" files"):
+                    archive.writestr(_entry(name), content)
+                    served.append(ServedFile(name, len(content)))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return served
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _NO_TIME)
+    entry.external_attr = 0o644 << 16
+    # A PNG is compressed already.
+    entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+    return entry

@@ -1,0 +1,1 @@
+"""The host's HTTP methods, one file per service."""

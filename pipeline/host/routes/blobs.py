@@ -1,0 +1,43 @@
+"""Files in and out. No authentication here: the unguessable token in the URL is the permission."""
+
+from __future__ import annotations
+
+import secrets
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from pipeline.host.services import HostServices
+from pipeline.host.submissions import UploadError
+
+router = APIRouter(prefix="/blobs")
+
+
+@router.put("/{token}")
+async def upload(token: str, request: Request, services: HostServices) -> dict[str, str]:
+    """Receive the promised file, whole, once."""
+    submissions = services.submissions
+    try:
+        expected = await run_in_threadpool(submissions.open_upload_of, token)
+        partial = submissions.blob(f".{secrets.token_hex(8)}.partial")
+        try:
+            size = 0
+            with partial.open("wb") as file:
+                async for chunk in request.stream():
+                    size += file.write(chunk)
+            if size != expected.size:
+                raise HTTPException(400, f"received {size} bytes, expected {expected.size}")
+            await run_in_threadpool(submissions.receive, expected, partial)
+        finally:
+            partial.unlink(missing_ok=True)
+    except UploadError as err:
+        raise HTTPException(404, str(err)) from err
+    return {}
+
+
+@router.get("/{token}/{name}")
+def download(token: str, name: str, services: HostServices) -> FileResponse:
+    """Send a file, or the range of it that the client still lacks."""
+    return FileResponse(services.downloadable(token), media_type="application/octet-stream")

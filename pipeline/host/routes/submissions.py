@@ -1,0 +1,138 @@
+"""Submissions: upload, submit, look up, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, BackgroundTasks, Request
+from starlette.exceptions import HTTPException
+
+from pipeline.host.contests import Contest
+from pipeline.host.routes.competitions import SCORE_FORMAT, CompetitionName, CompetitionPage
+from pipeline.host.services import Caller, HostServices
+from pipeline.host.submissions import LimitReachedError, Submission, UploadError
+from pipeline.host.wire import API, Message, base_url
+
+MAX_SUBMISSION_BYTES = 64 * 2**20
+
+router = APIRouter(prefix=f"{API}/competitions.CompetitionApiService")
+
+
+class StartUpload(Message):
+    """Announces a file of `content_length` bytes."""
+
+    competition_name: str = ""
+    content_length: int = 0
+    file_name: str = "submission.csv"
+
+
+class CreateSubmission(Message):
+    """Submits an uploaded file."""
+
+    competition_name: str = ""
+    blob_file_tokens: str = ""
+    submission_description: str | None = None
+
+
+class SubmissionRef(Message):
+    """Names a submission."""
+
+    ref: int = 0
+
+
+@router.post("/StartSubmissionUpload")
+def start_submission_upload(
+    body: StartUpload, request: Request, user: Caller, services: HostServices
+) -> dict[str, str]:
+    """Give out a link for one upload, unless the file could not be submitted anyway."""
+    contest = services.prepared(body.competition_name)
+    services.require_rules(user, contest)
+    if services.submissions.usage(user, contest).remaining == 0:
+        raise _limit_reached(contest)
+    if body.content_length > MAX_SUBMISSION_BYTES:
+        raise HTTPException(
+            413,
+            f"{body.file_name} has {body.content_length} bytes; "
+            f"at most {MAX_SUBMISSION_BYTES} are accepted",
+        )
+    upload = services.submissions.open_upload(
+        user, contest.slug, body.file_name, body.content_length
+    )
+    return {"token": upload.token, "createUrl": f"{base_url(request)}/blobs/{upload.token}"}
+
+
+@router.post("/CreateSubmission")
+def create_submission(
+    body: CreateSubmission, user: Caller, services: HostServices, background: BackgroundTasks
+) -> dict[str, Any]:
+    """Accept an uploaded file; it is scored after the reply."""
+    contest = services.prepared(body.competition_name)
+    services.require_rules(user, contest)
+    try:
+        ref = services.submissions.submit(
+            user, contest, body.blob_file_tokens, body.submission_description or ""
+        )
+    except LimitReachedError as err:
+        raise _limit_reached(contest) from err
+    except UploadError as err:
+        raise HTTPException(400, str(err)) from err
+    background.add_task(services.score_pending)
+    return {"message": f"Successfully submitted to {contest.slug}", "ref": ref}
+
+
+@router.post("/GetSubmission")
+def get_submission(body: SubmissionRef, user: Caller, services: HostServices) -> dict[str, Any]:
+    """One of the caller's own submissions."""
+    submission = services.submissions.get(user, body.ref)
+    if submission is None:
+        raise HTTPException(404, f"you have no submission {body.ref}")
+    return _describe(submission, services.contest(submission.competition))
+
+
+@router.post("/ListSubmissions")
+def list_submissions(body: CompetitionPage, user: Caller, services: HostServices) -> dict[str, Any]:
+    """The caller's own submissions, newest first."""
+    contest = services.contest(body.competition_name)
+    shown, following = body.cut(services.submissions.of_user(user, contest.slug))
+    return {"submissions": [_describe(s, contest) for s in shown], **following}
+
+
+@router.post("/GetSubmissionLimits")
+def get_submission_limits(
+    body: CompetitionName, user: Caller, services: HostServices
+) -> dict[str, Any]:
+    """How many submissions the caller made, and may still make today."""
+    usage = services.submissions.usage(user, services.contest(body.competition_name))
+    return {
+        "numToday": usage.today,
+        "numTotal": usage.total,
+        "numAllowedNow": usage.remaining,
+        "limitedByTotal": False,
+    }
+
+
+def _limit_reached(contest: Contest) -> HTTPException:
+    # Not 429: the client and what is built on it take that for a rate limit and try again.
+    return HTTPException(
+        400,
+        f"the daily limit of {contest.daily_limit} submissions to '{contest.slug}' is reached; "
+        "submit again after midnight UTC",
+    )
+
+
+def _describe(submission: Submission, contest: Contest) -> dict[str, Any]:
+    described = {
+        "ref": submission.ref,
+        "fileName": submission.file_name,
+        "date": submission.submitted_at,
+        "description": submission.description,
+        "status": submission.status,
+        "submittedBy": submission.user,
+        "teamName": submission.user,
+        "errorDescription": submission.error,
+    }
+    if submission.public_score is not None:
+        described["publicScore"] = SCORE_FORMAT.format(submission.public_score)
+    if submission.private_score is not None and contest.show_private:
+        described["privateScore"] = SCORE_FORMAT.format(submission.private_score)
+    return described

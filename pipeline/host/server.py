@@ -1,0 +1,112 @@
+"""Runs the host: one server per state folder, on the loopback interface only."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from pipeline.artifacts import read_json, write_json
+from pipeline.errors import BusyError, HostError
+from pipeline.host.accounts import new_key
+from pipeline.host.app import create_app
+from pipeline.host.services import Services
+from pipeline.host.state import State
+
+LOOPBACK = "127.0.0.1"
+LOCAL_USER = "local-user"
+_SECONDS_TO_FINISH_REQUESTS = 2
+
+
+def run_server(state: State, port: int, ready: Callable[[int, Services], None]) -> None:
+    """Serve until interrupted; call `ready` with the port once it is bound.
+
+    Raises:
+        BusyError: another server runs on this state folder.
+        HostError: the port is taken.
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    state.create()
+    with _only_server(state), _bound(port) as listener:
+        services = Services.open(state)
+        ensure_local_user(state, services)
+        taken = listener.getsockname()[1]
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(services),
+                # httptools hands over clean paths when the target is a whole URL.
+                http="httptools",
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=_SECONDS_TO_FINISH_REQUESTS,
+            )
+        )
+        write_json(state.address, {"port": taken, "pid": os.getpid()})
+        try:
+            ready(taken, services)
+            server.run(sockets=[listener])
+        finally:
+            state.address.unlink(missing_ok=True)
+
+
+def ensure_local_user(state: State, services: Services) -> None:
+    """Make sure that the local user exists and that its key lies in its file."""
+    if not state.credentials.is_file():
+        _write_privately(state.credentials, {"username": LOCAL_USER, "key": new_key()})
+    credentials = read_json(state.credentials)
+    services.accounts.ensure(credentials["username"], credentials["key"])
+
+
+def _write_privately(path: Path, value: dict[str, str]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        json.dump(value, file)
+    partial.replace(path)
+
+
+@contextmanager
+def _only_server(state: State) -> Iterator[None]:
+    with state.server_lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise BusyError(
+                f"a host already runs on {state.folder}; stop it, or name another folder"
+            ) from err
+        yield
+
+
+@contextmanager
+def _bound(port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError as err:
+            raise HostError(f"cannot listen on port {port}: {err.strerror}; name another") from err
+        yield listener
+
+
+def exit_when_unused(state: State) -> None:
+    """End this process, from a thread, once no command holds the users lock any more.
+
+    The kernel drops a dead command's lock, so no server outlives its users, however they ended.
+    """
+
+    def wait() -> None:
+        with state.users_lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # A competition may still be being built in another thread; what it writes
+            # appears whole or not at all, so there is nothing to wait for.
+            state.address.unlink(missing_ok=True)
+            os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,1 @@
+"""Where the pixels and labels of the host's competitions come from."""

@@ -1,0 +1,91 @@
+"""Where the host keeps its state: a folder outside every checkout."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from pipeline.artifacts import storage_errors
+
+STATE_VARIABLE = "PIPELINE_HOST_STATE"
+
+
+def default_state() -> Path:
+    """The folder named by PIPELINE_HOST_STATE, or one under the user's data folder."""
+    named = os.environ.get(STATE_VARIABLE)
+    if named:
+        return Path(named)
+    return Path(platformdirs.user_data_dir("kaggle-image-pipeline")) / "host"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The files of one host instance."""
+
+    folder: Path
+
+    def create(self) -> None:
+        """Make the folders, readable by their owner alone.
+
+        Raises:
+            StorageError: the disk is full, or the folder is read-only.
+        """
+        with storage_errors(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.blobs, self.sources, self.home):
+                folder.mkdir(mode=0o700, exist_ok=True)
+
+    @property
+    def database(self) -> Path:
+        """Users, competitions, hidden labels, submissions."""
+        return self.folder / "host.sqlite3"
+
+    @property
+    def blobs(self) -> Path:
+        """Uploaded submission files."""
+        return self.folder / "blobs"
+
+    @property
+    def sources(self) -> Path:
+        """Archives the competitions are built from, fetched once."""
+        return self.folder / "sources"
+
+    @property
+    def home(self) -> Path:
+        """An empty home folder, which hides the real credentials from the client."""
+        return self.folder / "home"
+
+    @property
+    def credentials(self) -> Path:
+        """Name and key of the local user, for that user's eyes only."""
+        return self.folder / "credentials.json"
+
+    @property
+    def address(self) -> Path:
+        """Port and process of the running server."""
+        return self.folder / "server.json"
+
+    @property
+    def server_lock(self) -> Path:
+        """Held by the one server of this state as long as it lives."""
+        return self.folder / "server.lock"
+
+    @property
+    def users_lock(self) -> Path:
+        """Shared by the commands that use a server which ends with its last user."""
+        return self.folder / "users.lock"
+
+    def competition(self, slug: str) -> Path:
+        """What is served for one competition."""
+        return self.folder / "competitions" / slug
+
+    def archive(self, slug: str) -> Path:
+        """All files of a competition in one zip."""
+        return self.competition(slug) / f"{slug}.zip"
+
+    def member(self, slug: str, name: str) -> Path:
+        """One file of a competition, extracted when first asked for alone."""
+        return self.competition(slug) / "files" / name

@@ -1,0 +1,70 @@
+"""What the client and the host say to each other: requests, errors, and reply values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from starlette.exceptions import HTTPException
+
+API = "/api/v1"
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 1000
+
+
+class Message(BaseModel):
+    """A request body: camelCase keys; an absent key or a null means the default."""
+
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class Page(Message):
+    """The paging fields that list requests share."""
+
+    page: int | None = None
+    page_size: int | None = None
+    page_token: str | None = None
+
+    @property
+    def size(self) -> int:
+        """How many items to send, at most MAX_PAGE_SIZE."""
+        return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+    @property
+    def offset(self) -> int:
+        """How many items came before; the token is this number."""
+        if self.page_token:
+            if not self.page_token.isdecimal():
+                raise HTTPException(400, f"page token {self.page_token!r} is unknown")
+            return int(self.page_token)
+        return (max(self.page or 1, 1) - 1) * self.size
+
+    def cut(self, items: list[Any]) -> tuple[list[Any], dict[str, str]]:
+        """This page of `items`, and the reply's nextPageToken where more follow."""
+        end = self.offset + self.size
+        following = {"nextPageToken": str(end)} if end < len(items) else {}
+        return items[self.offset : end], following
+
+
+def base_url(request: Request) -> str:
+    """The host's own loopback address: behind the proxy setting, `Host` does not tell it."""
+    address, port = request.scope["server"]
+    return f"http://{address}:{port}"
+
+
+async def http_error(request: Request, err: Exception) -> JSONResponse:
+    """Any refusal, in the shape whose message the client prints."""
+    assert isinstance(err, HTTPException)
+    return JSONResponse({"code": err.status_code, "message": err.detail}, err.status_code)
+
+
+async def malformed_request(request: Request, err: Exception) -> JSONResponse:
+    """A body that is not the JSON this method wants."""
+    assert isinstance(err, RequestValidationError)
+    first = err.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"code": 400, "message": f"{where}: {first['msg']}"}, 400)
