@@ -51,7 +51,7 @@ class Limits:
 
     def __str__(self) -> str:
         if not self.today and not self.total and not self.allowed_now:
-            return "no submission made yet"
+            return "the daily limit is told with the first submission"
         return f"{self.allowed_now} of {self.allowed_now + self.today} submissions left today"
 
 
@@ -65,7 +65,7 @@ class Submission:
     error: str
     public_score: float | None
     private_score: float | None
-    date: str | None
+    submitted_at: str | None
 
 
 class KaggleClient:
@@ -114,7 +114,14 @@ class KaggleClient:
 
         archive = folder / f"{competition}.zip"
         with self._errors("the download", competition):
-            self._read("download", progress, competition=competition, folder=str(folder))
+            try:
+                self._read("download", progress, competition=competition, folder=str(folder))
+            except CallFailedError as failed:
+                if failed.failure.kind != "protocol":
+                    raise
+                raise DataError(
+                    f"{self.endpoint.title} sent a damaged {archive.name} ({failed}); rerun"
+                ) from None
         if not archive.is_file():
             raise DataError(
                 f"{self.endpoint.title} sent no {archive.name} for {competition!r}; "
@@ -247,7 +254,8 @@ class KaggleClient:
             error=scrub(values["error"] or "", self.endpoint.environment),
             public_score=_score(values["public_score"]),
             private_score=_score(values["private_score"]),
-            date=values["date"],
+            # The client drops the zone; the host's times are UTC.
+            submitted_at=f"{values['date']}Z" if values["date"] else None,
         )
 
     @contextmanager

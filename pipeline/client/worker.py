@@ -89,7 +89,7 @@ def _plain(submission: Any) -> dict[str, Any]:
         "error": submission.error_description,
         "public_score": submission.public_score,
         "private_score": submission.private_score,
-        "date": submission.date.isoformat() if submission.date else None,
+        "date": submission.date.isoformat(timespec="seconds") if submission.date else None,
     }
 
 

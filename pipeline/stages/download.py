@@ -1,0 +1,178 @@
+"""download: fetch, verify and extract a competition's files into data/<competition>/raw/."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from pipeline.artifacts import MANIFEST, is_complete, read_json, storage_errors, whole_folder
+from pipeline.client.client import KaggleClient, RemoteFile
+from pipeline.client.endpoint import Endpoint
+from pipeline.data.archives import extract_archive
+from pipeline.errors import DataError, HostError, PipelineError, StorageError
+from pipeline.stages.console import say
+from pipeline.stages.hosts import HostChoice, check_slug, choose_host, open_client
+from pipeline.workspace import Workspace
+
+
+def download(workspace: Workspace, competition: str, host: str) -> None:
+    """Make data/<competition>/raw/ hold the competition's files from `host`.
+
+    Files that a person put there are used as they are. Files from another host are replaced as a
+    whole, never mixed.
+
+    Raises:
+        ConfigError: the host or the competition is unknown.
+        DataError: the download is damaged or incomplete, or the folder was changed afterwards.
+        StorageError: there is not enough space.
+        CredentialsError, AccessError, HostError: the host refused or failed.
+    """
+    check_slug(competition)
+    raw = workspace.raw(competition)
+    if _has_own_files(raw):
+        say("download", f"{raw} holds your own files, used as they are")
+        return
+    if is_complete(raw):
+        choice = choose_host(host)
+        if _is_from(raw, choice):
+            say("download", f"up to date: {_check_sizes(raw)} files in {raw}")
+            return
+        say("download", f"{raw} came from {_origin(raw)}: downloading anew, replacing it")
+    with open_client(host, competition) as client:
+        _fetch(client, competition, raw)
+
+
+def _has_own_files(raw: Path) -> bool:
+    """Whether a person put files there: there are some, and no manifest of ours."""
+    if not raw.is_dir() or not any(raw.iterdir()):
+        return False
+    return not is_complete(raw) or not _source(raw)
+
+
+def _source(raw: Path) -> dict[str, str]:
+    manifest = read_json(raw / MANIFEST)
+    # A competition may ship a manifest.json of its own.
+    source = manifest.get("source") if isinstance(manifest, dict) else None
+    return source if isinstance(source, dict) else {}
+
+
+def _is_from(raw: Path, choice: HostChoice) -> bool:
+    source = _source(raw)
+    # The local host's instance is not known where its state is out of sight.
+    return source["host"] == choice.name and choice.instance in {None, source["instance"]}
+
+
+def _origin(raw: Path) -> str:
+    source = _source(raw)
+    return f"the host {source['host']!r} (instance {source['instance']})"
+
+
+def _check_sizes(raw: Path) -> int:
+    """Compare the folder with its manifest, by sizes; returns the number of files.
+
+    Raises:
+        DataError: a file is missing or has another size.
+    """
+    files: dict[str, Any] = read_json(raw / MANIFEST)["files"]
+    changed = [
+        name
+        for name, expected in files.items()
+        if not (raw / name).is_file() or (raw / name).stat().st_size != expected["size"]
+    ]
+    if changed:
+        raise DataError(
+            f"{raw}: {len(changed)} of {len(files)} files are missing or changed since the "
+            f"download, first {changed[0]!r}; delete {raw} and rerun to download them again, or "
+            f"delete {raw / MANIFEST} to use them as your own"
+        )
+    return len(files)
+
+
+def _fetch(client: KaggleClient, competition: str, raw: Path) -> None:
+    listed = client.files(competition)
+    _check_space(raw, listed)
+    with _received_so_far(raw, client.endpoint) as folder:
+        with _progress_bar(competition) as on_progress:
+            archive = client.download(competition, folder, on_progress)
+        _compare_with_list(archive, listed, client.endpoint)
+        source = {"host": client.endpoint.name, "instance": client.endpoint.instance}
+        with whole_folder(raw, source) as whole:
+            extract_archive(archive, whole)
+    megabytes = sum(file.size for file in listed) / 1e6
+    say("download", f"done: {len(listed)} files, {megabytes:.1f} MB, in {raw}")
+
+
+def _check_space(raw: Path, listed: list[RemoteFile]) -> None:
+    """There must be room for the archive and for what it holds."""
+    needed = 2 * sum(file.size for file in listed)
+    folder = next(parent for parent in raw.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StorageError(
+            f"{raw}: the download needs about {needed / 2**20:.0f} MiB and {free / 2**20:.0f} MiB "
+            "are free; free some space and rerun"
+        )
+
+
+@contextmanager
+def _received_so_far(raw: Path, endpoint: Endpoint) -> Iterator[Path]:
+    """A hidden folder for the archive: removed in the end, kept where a rerun can continue.
+
+    The client resumes a partial file only if the host still has the same one.
+    """
+    folder = raw.with_name(f".download-{endpoint.instance}")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except HostError:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        else:
+            print(f"what was received stays in {folder}; a rerun continues it", file=sys.stderr)
+        raise
+    except PipelineError:
+        shutil.rmtree(folder)
+        raise
+    for received in raw.parent.glob(".download-*"):
+        shutil.rmtree(received)
+
+
+def _compare_with_list(archive: Path, listed: list[RemoteFile], endpoint: Endpoint) -> None:
+    """The client checks no content. Sizes are compared here; extraction checks every CRC.
+
+    Raises:
+        DataError: the archive is damaged, or lacks a file, or has one of another size.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            sizes = {info.filename: info.file_size for info in opened.infolist()}
+    except zipfile.BadZipFile as err:
+        raise DataError(
+            f"{endpoint.title} sent a damaged {archive.name} ({archive.stat().st_size} bytes: "
+            f"{err}); it was removed, rerun to download it again"
+        ) from err
+    wrong = [file for file in listed if sizes.get(file.name) != file.size]
+    if wrong:
+        first = wrong[0]
+        raise DataError(
+            f"{endpoint.title} sent {archive.name} with {len(wrong)} of {len(listed)} files "
+            f"missing or of another size, first {first.name!r} ({first.size} bytes listed, "
+            f"{sizes.get(first.name, 'none')} received); it was removed, rerun, or put the files "
+            "into the raw folder yourself"
+        )
+
+
+@contextmanager
+def _progress_bar(competition: str) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task(f"downloading {competition}", total=None)
+        yield lambda received: progress.update(task, completed=received)

@@ -1,0 +1,129 @@
+"""Which host a command talks to, and the client that talks to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.client.client import KaggleClient
+from pipeline.client.endpoint import (
+    KAGGLE_INSTANCE,
+    HostName,
+    has_kaggle_credentials,
+    kaggle_endpoint,
+    local_endpoint,
+)
+from pipeline.errors import ConfigError, CredentialsError
+from pipeline.host.lifecycle import available_competitions, default_state, local_host
+from pipeline.stages.console import say
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_INSTANCE_FILE = "instance"
+
+
+@dataclass(frozen=True, slots=True)
+class HostChoice:
+    """The host to use, in one word, and the line that says why."""
+
+    name: HostName
+    reason: str
+
+    @property
+    def instance(self) -> str | None:
+        """The instance that uploads belong to, told without starting anything; None: not known."""
+        return KAGGLE_INSTANCE if self.name == "kaggle" else _local_instance()
+
+
+def choose_host(asked: str) -> HostChoice:
+    """Decide between kaggle.com and the local host; `asked` is auto, kaggle or local.
+
+    Raises:
+        ConfigError: `asked` is something else.
+        CredentialsError: kaggle.com was asked for, and there are no credentials.
+    """
+    if asked not in {"auto", "kaggle", "local"}:
+        raise ConfigError(f"HOST={asked!r} is unknown; choose from auto, kaggle, local")
+    if asked == "local":
+        return HostChoice("local", "HOST=local: using the local competition host")
+    if has_kaggle_credentials():
+        return HostChoice("kaggle", "Kaggle credentials found: using kaggle.com")
+    if asked == "kaggle":
+        raise CredentialsError(
+            "HOST=kaggle, but no Kaggle credentials were found; make a token at "
+            "https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN to it or save it in "
+            "~/.kaggle/access_token, or use HOST=local"
+        )
+    return HostChoice("local", "no Kaggle credentials found: using the local competition host")
+
+
+@contextmanager
+def open_client(asked: str, competition: str) -> Iterator[KaggleClient]:
+    """A client of the chosen host, with the local host running meanwhile.
+
+    Raises:
+        ConfigError: the host is unknown, or the local host has no such competition.
+        CredentialsError: as `choose_host`.
+    """
+    choice = choose_host(asked)
+    check_slug(competition)
+    if choice.name == "kaggle":
+        _say_once(choice.reason)
+        with KaggleClient(kaggle_endpoint()) as client:
+            yield client
+        return
+    _check_offered(competition, choice)
+    _say_once(choice.reason)
+    with (
+        local_host(competition) as address,
+        TemporaryDirectory(prefix="kaggle-home-") as scratch,
+        KaggleClient(
+            local_endpoint(
+                address.port,
+                address.username,
+                address.key,
+                address.instance,
+                scratch=Path(scratch),
+            )
+        ) as client,
+    ):
+        yield client
+
+
+def check_slug(competition: str) -> None:
+    """Refuse a competition name that could not be one, before it becomes part of a path.
+
+    Raises:
+        ConfigError: it has other characters than letters, digits, hyphens and underscores.
+    """
+    if not _SLUG.fullmatch(competition):
+        raise ConfigError(
+            f"COMPETITION={competition!r} is not a competition's slug; use the last part of its "
+            "address, such as dog-vs-cat-vs-bird"
+        )
+
+
+def _check_offered(competition: str, choice: HostChoice) -> None:
+    offered = available_competitions()
+    if competition not in offered:
+        raise ConfigError(
+            f"{choice.reason}, which has no competition {competition!r}; choose from "
+            f"{', '.join(offered)}, set Kaggle credentials to reach kaggle.com, or put the "
+            f"files into data/{competition}/raw/ yourself"
+        )
+
+
+def _local_instance() -> str | None:
+    try:
+        return (default_state() / _INSTANCE_FILE).read_text().strip() or None
+    except OSError:  # no host ever ran here, or its state is out of this user's sight
+        return None
+
+
+@cache
+def _say_once(line: str) -> None:
+    say("host", line)

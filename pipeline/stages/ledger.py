@@ -1,0 +1,51 @@
+"""Show the ledger: cross-validation beside the leaderboards."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.client.ledger import Ledger, Upload
+from pipeline.workspace import Workspace
+
+
+def print_ledger(workspace: Workspace) -> None:
+    """Print a line per upload: CV mean ± std beside the public and the private score.
+
+    Raises:
+        DataError: a line of the ledger is damaged.
+    """
+    uploads = Ledger(workspace.ledger).uploads()
+    if not uploads:
+        print(f"no uploads yet: {workspace.ledger} appears with the first `make submit`")
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("submitted (UTC)", "competition", "run", "host", "ref"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("CV mean ± std", "public", "private"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for upload in uploads:
+        table.add_row(*_row(upload))
+    # Redirected output has no width of its own; cut values would be worse than long lines.
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 200)
+
+
+def _row(upload: Upload) -> tuple[str, ...]:
+    status = {"PENDING": "waiting", "ERROR": "failed", "COMPLETE": "-"}[upload.status]
+    return (
+        upload.submitted_at.replace("T", " ").removesuffix("Z"),
+        upload.competition,
+        upload.run,
+        upload.host,
+        str(upload.ref),
+        _cv(upload),
+        status if upload.public_score is None else f"{upload.public_score:.4f}",
+        status if upload.private_score is None else f"{upload.private_score:.4f}",
+    )
+
+
+def _cv(upload: Upload) -> str:
+    if upload.cv_mean is None or upload.cv_std is None:
+        return "-"
+    return f"{upload.cv_mean:.4f} ± {upload.cv_std:.4f}"
