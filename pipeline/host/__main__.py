@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "serve":
         serve(state.folder, arguments.port)
     elif arguments.command == "until-unused":
-        run_server(state, 0, lambda port, services: exit_when_unused(state))
+        run_server(state, 0, lambda port: exit_when_unused(state))
     else:
         _administer(arguments, Services.open(state))
 

@@ -7,16 +7,19 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.errors import PipelineError
 from pipeline.host.routes import blobs, competitions, submissions, users
 from pipeline.host.routes.submissions import MAX_SUBMISSION_BYTES
 from pipeline.host.services import Services
-from pipeline.host.wire import API, http_error, malformed_request
+from pipeline.host.wire import API, failure, malformed, refusal
 
+LOOPBACK = "127.0.0.1"
 MAX_API_BYTES = 2**20
 
 
@@ -30,11 +33,13 @@ def create_app(services: Services) -> FastAPI:
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.services = services
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, malformed_request)
-    # A request for any other name came here by a proxy setting that reaches too far.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1"])
+    app.add_exception_handler(HTTPException, refusal)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(PipelineError, failure)
     app.add_middleware(BodyLimit)
+    # A request for any other name came here by a proxy setting that reaches too far.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", LOOPBACK])
+    app.add_middleware(NoTunnels)
     for module in (users, competitions, submissions, blobs):
         app.include_router(module.router)
     app.add_api_route(API + "/{service}/{method}", unimplemented, methods=["POST"])
@@ -44,6 +49,22 @@ def create_app(services: Services) -> FastAPI:
 def unimplemented(service: str, method: str) -> None:
     """Every method of Kaggle's that this host does not offer."""
     raise HTTPException(501, f"the local host does not implement {service}/{method}")
+
+
+class NoTunnels:
+    """Refuses CONNECT: a client that asks for it is about to send credentials elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer CONNECT with 501, and pass everything else on."""
+        app = self._app
+        if scope["type"] == "http" and scope["method"] == "CONNECT":
+            app = PlainTextResponse(
+                "this host is no proxy; set KAGGLE_API_ENVIRONMENT=LOCALHOST", 501
+            )
+        await app(scope, receive, send)
 
 
 class BodyLimit:

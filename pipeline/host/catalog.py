@@ -11,7 +11,7 @@ from pipeline.competition import Competition, load_competition
 from pipeline.errors import ConfigError
 from pipeline.host import layouts
 from pipeline.host.layouts import File, Part
-from pipeline.host.sources import digits
+from pipeline.host.sources import cifar10, digits, mnist
 from pipeline.host.sources.images import Collection
 
 _NO_OVERRIDES = Path(os.devnull)
@@ -27,6 +27,9 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(digits.load, layouts.pixels),
+    "dog-vs-cat-vs-bird": Recipe(cifar10.load_dog_cat_bird, layouts.folders),
+    "fashion-mnist": Recipe(mnist.load_fashion_mnist, layouts.table),
+    "mnist": Recipe(mnist.load_mnist, layouts.idx),
 }
 
 

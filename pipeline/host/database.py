@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.artifacts import storage_errors
+from pipeline.errors import StorageError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instance (id TEXT NOT NULL);
@@ -114,7 +115,9 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                # A full disk has rolled back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 
@@ -134,5 +137,11 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         try:
             yield connection
+        except sqlite3.OperationalError as err:
+            if err.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise StorageError(
+                    f"disk full while writing {self._path}; free some space and rerun"
+                ) from err
+            raise
         finally:
             connection.close()

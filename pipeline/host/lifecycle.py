@@ -12,24 +12,26 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pipeline
 from pipeline.artifacts import read_json
-from pipeline.errors import BusyError, HostError, StorageError
+from pipeline.errors import BusyError, ConfigError, HostError, StorageError
+from pipeline.host.app import LOOPBACK
 from pipeline.host.catalog import available_competitions, check_available
-from pipeline.host.server import LOOPBACK, run_server
+from pipeline.host.server import run_server
 from pipeline.host.state import State, default_state
+from pipeline.host.wire import EXIT_CODE_HEADER
 
 __all__ = ["HostAddress", "available_competitions", "default_state", "local_host", "serve"]
 
 _SECONDS_TO_START = 120
 _SECONDS_TO_STOP = 5
 _SECONDS_BETWEEN_LOOKS = 0.05
-_INSUFFICIENT_STORAGE = 507
+_ERRORS = {str(kind.exit_code): kind for kind in (ConfigError, StorageError)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +49,8 @@ def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostA
     """A host that serves `competition`; one that runs on the state folder already is shared.
 
     Raises:
-        ConfigError: the local host does not offer this competition.
+        ConfigError: the local host does not offer this competition, or an archive that the user
+            named for it cannot be used.
         HostError: the host does not start, or no source of the images can be reached.
         StorageError: the disk is full, or the state folder is read-only.
     """
@@ -76,7 +79,8 @@ def serve(state: Path | None = None, port: int = 0) -> None:
         StorageError: the disk is full, or the folder is read-only.
     """
     files = State((state or default_state()).absolute())
-    run_server(files, port, lambda taken, services: print(_directions(files, taken), flush=True))
+    with suppress(KeyboardInterrupt):
+        run_server(files, port, lambda taken: print(_directions(files, taken), flush=True))
 
 
 def _directions(state: State, port: int) -> str:
@@ -159,8 +163,8 @@ def _prepare(address: HostAddress, competition: str) -> None:
             {"competitionName": competition, "pageSize": 1},
         )
     except urllib.error.HTTPError as err:
-        message = json.load(err)["message"]
-        raise (StorageError if err.code == _INSUFFICIENT_STORAGE else HostError)(message) from err
+        kind = _ERRORS.get(err.headers.get(EXIT_CODE_HEADER, ""), HostError)
+        raise kind(json.load(err)["message"]) from err
     except OSError as err:
         raise HostError(f"the local host stopped while building {competition}: {err}") from err
 

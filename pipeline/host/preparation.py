@@ -109,7 +109,8 @@ def write_archive(path: Path, files: Iterator[File]) -> list[ServedFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with zipfile.ZipFile(partial, "w") as archive:
-                for name, content in tqdm(files, desc=f"building {path.stem}", unit=" files"):
+                progress = tqdm(files, desc=f"building {path.stem}", unit=" files", disable=None)
+                for name, content in progress:
                     archive.writestr(_entry(name), content)
                     served.append(ServedFile(name, len(content)))
             partial.replace(path)

@@ -12,20 +12,30 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import BusyError, HostError
 from pipeline.host.accounts import new_key
-from pipeline.host.app import create_app
+from pipeline.host.app import LOOPBACK, create_app
 from pipeline.host.services import Services
 from pipeline.host.state import State
 
-LOOPBACK = "127.0.0.1"
 LOCAL_USER = "local-user"
 _SECONDS_TO_FINISH_REQUESTS = 2
 
 
-def run_server(state: State, port: int, ready: Callable[[int, Services], None]) -> None:
+class _Protocol(HttpToolsProtocol):
+    """httptools hands over clean paths when the target is a whole URL, as a proxy gets it."""
+
+    def on_headers_complete(self) -> None:
+        """Give a CONNECT, whose target is no URL, a path, so that the application answers it."""
+        if self.parser.get_method() == b"CONNECT":
+            self.url = b"/"
+        super().on_headers_complete()
+
+
+def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
     """Serve until interrupted; call `ready` with the port once it is bound.
 
     Raises:
@@ -35,22 +45,22 @@ def run_server(state: State, port: int, ready: Callable[[int, Services], None]) 
     """
     state.create()
     with _only_server(state), _bound(port) as listener:
+        state.remove_partials()
         services = Services.open(state)
         ensure_local_user(state, services)
         taken = listener.getsockname()[1]
         server = uvicorn.Server(
             uvicorn.Config(
                 create_app(services),
-                # httptools hands over clean paths when the target is a whole URL.
-                http="httptools",
-                log_level="warning",
+                http=_Protocol,
+                log_level="error",
                 access_log=False,
                 timeout_graceful_shutdown=_SECONDS_TO_FINISH_REQUESTS,
             )
         )
         write_json(state.address, {"port": taken, "pid": os.getpid()})
         try:
-            ready(taken, services)
+            ready(taken)
             server.run(sockets=[listener])
         finally:
             state.address.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from pipeline.errors import PipelineError, StorageError
 from pipeline.host.accounts import Accounts, User
 from pipeline.host.catalog import available_competitions, definition
 from pipeline.host.contests import Contest, Contests
@@ -67,14 +66,14 @@ class Services:
         return contest
 
     def prepared(self, slug: str) -> Contest:
-        """The competition with its data built, or an error for the client that says why not."""
+        """The competition, once its data is built.
+
+        Raises:
+            HTTPException: there is no such competition (404).
+            PipelineError: its data cannot be built.
+        """
         contest = self.contest(slug)
-        try:
-            self.preparation.ensure(slug)
-        except StorageError as err:
-            raise HTTPException(507, str(err)) from err
-        except PipelineError as err:
-            raise HTTPException(503, str(err)) from err
+        self.preparation.ensure(slug)
         return contest
 
     def require_rules(self, user: User, contest: Contest) -> None:

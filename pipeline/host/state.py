@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,14 @@ class State:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self.blobs, self.sources, self.home):
                 folder.mkdir(mode=0o700, exist_ok=True)
+
+    def remove_partials(self) -> None:
+        """Remove what a killed server left behind; call it while no server runs."""
+        for left_over in list(self.folder.rglob(".*.partial")):
+            if left_over.is_dir():
+                shutil.rmtree(left_over)
+            else:
+                left_over.unlink()
 
     @property
     def database(self) -> Path:

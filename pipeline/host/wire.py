@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 
+from pipeline.errors import PipelineError
+
 API = "/api/v1"
+EXIT_CODE_HEADER = "X-Pipeline-Exit-Code"
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 1000
 
@@ -56,15 +59,25 @@ def base_url(request: Request) -> str:
     return f"http://{address}:{port}"
 
 
-async def http_error(request: Request, err: Exception) -> JSONResponse:
+async def refusal(request: Request, err: Exception) -> JSONResponse:
     """Any refusal, in the shape whose message the client prints."""
     assert isinstance(err, HTTPException)
-    return JSONResponse({"code": err.status_code, "message": err.detail}, err.status_code)
+    return _error(err.status_code, err.detail)
 
 
-async def malformed_request(request: Request, err: Exception) -> JSONResponse:
+async def malformed(request: Request, err: Exception) -> JSONResponse:
     """A body that is not the JSON this method wants."""
     assert isinstance(err, RequestValidationError)
     first = err.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return JSONResponse({"code": 400, "message": f"{where}: {first['msg']}"}, 400)
+    return _error(400, f"{where}: {first['msg']}")
+
+
+async def failure(request: Request, err: Exception) -> JSONResponse:
+    """Something the host's own user must mend; commands of ours end with the same exit code."""
+    assert isinstance(err, PipelineError)
+    return _error(503, str(err), {EXIT_CODE_HEADER: str(err.exit_code)})
+
+
+def _error(code: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, code, headers)

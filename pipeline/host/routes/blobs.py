@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from pipeline.artifacts import storage_errors
 from pipeline.host.services import HostServices
 from pipeline.host.submissions import UploadError
 
@@ -19,22 +21,25 @@ router = APIRouter(prefix="/blobs")
 async def upload(token: str, request: Request, services: HostServices) -> dict[str, str]:
     """Receive the promised file, whole, once."""
     submissions = services.submissions
+    partial = submissions.blob(f".{secrets.token_hex(8)}.partial")
     try:
-        expected = await run_in_threadpool(submissions.open_upload_of, token)
-        partial = submissions.blob(f".{secrets.token_hex(8)}.partial")
-        try:
-            size = 0
-            with partial.open("wb") as file:
-                async for chunk in request.stream():
-                    size += file.write(chunk)
-            if size != expected.size:
-                raise HTTPException(400, f"received {size} bytes, expected {expected.size}")
-            await run_in_threadpool(submissions.receive, expected, partial)
-        finally:
-            partial.unlink(missing_ok=True)
+        promised = await run_in_threadpool(submissions.open_upload_of, token)
+        size = await _save(request, partial)
+        if size != promised.size:
+            raise HTTPException(400, f"received {size} bytes, expected {promised.size}")
+        await run_in_threadpool(submissions.receive, promised, partial)
     except UploadError as err:
         raise HTTPException(404, str(err)) from err
+    finally:
+        partial.unlink(missing_ok=True)
     return {}
+
+
+async def _save(request: Request, path: Path) -> int:
+    with storage_errors(path), path.open("wb") as file:
+        async for chunk in request.stream():
+            file.write(chunk)
+        return file.tell()
 
 
 @router.get("/{token}/{name}")
