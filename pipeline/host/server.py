@@ -14,7 +14,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.artifacts import read_json, write_json
+from pipeline.artifacts import read_json, write_json, write_whole
 from pipeline.errors import BusyError, HostError
 from pipeline.host.accounts import new_key
 from pipeline.host.app import LOOPBACK, create_app
@@ -47,7 +47,8 @@ def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
     with _only_server(state), _bound(port) as listener:
         state.remove_partials()
         services = Services.open(state)
-        ensure_local_user(state, services)
+        _ensure_local_user(state, services)
+        write_whole(state.instance, services.database.instance.encode())
         taken = listener.getsockname()[1]
         server = uvicorn.Server(
             uvicorn.Config(
@@ -66,8 +67,7 @@ def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
             state.address.unlink(missing_ok=True)
 
 
-def ensure_local_user(state: State, services: Services) -> None:
-    """Make sure that the local user exists and that its key lies in its file."""
+def _ensure_local_user(state: State, services: Services) -> None:
     if not state.credentials.is_file():
         _write_privately(state.credentials, {"username": LOCAL_USER, "key": new_key()})
     credentials = read_json(state.credentials)

@@ -73,6 +73,11 @@ class State:
         return self.folder / "credentials.json"
 
     @property
+    def instance(self) -> Path:
+        """The random id of this state, to be known also while no server runs."""
+        return self.folder / "instance"
+
+    @property
     def address(self) -> Path:
         """Port and process of the running server."""
         return self.folder / "server.json"

@@ -44,7 +44,6 @@ _TEST = Fingerprint(
     labels="cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 )
 _BATCHES = 5
-_IMAGES_PER_BATCH = 10_000
 _PIXEL_BYTES = 3 * 32 * 32
 # Bird, cat and dog, in the order of our class names.
 _CLASSES = (2, 3, 5)
@@ -100,17 +99,26 @@ def read_archive(archive: Path) -> Collection:
     Raises:
         DataError: the file is none of these, damaged, or holds other pixels or labels.
     """
-    try:
-        with tarfile.open(archive) as tar:
-            collection = _read(tar, set(tar.getnames()))
-    except (OSError, EOFError, tarfile.TarError, ValueError) as err:
-        raise DataError(f"{archive.name} is damaged or not a CIFAR-10 archive ({err})") from err
+    collection = decode_archive(archive)
     _TRAIN.check(collection.train, archive.name)
     _TEST.check(collection.test, archive.name)
     return collection
 
 
-def _read(tar: tarfile.TarFile, names: set[str]) -> Collection:
+def decode_archive(archive: Path) -> Collection:
+    """The images of an archive laid out like one of CIFAR-10's, whatever they show.
+
+    Raises:
+        DataError: the file is laid out otherwise, or damaged.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            return _decode(tar, set(tar.getnames()))
+    except (OSError, EOFError, tarfile.TarError, ValueError) as err:
+        raise DataError(f"{archive.name} is damaged or not a CIFAR-10 archive ({err})") from err
+
+
+def _decode(tar: tarfile.TarFile, names: set[str]) -> Collection:
     if "cifar-10-batches-bin/test_batch.bin" in names:
         return _read_batches(tar, "cifar-10-batches-bin/{}.bin", _binary_batch)
     if "cifar-10-batches-py/test_batch" in names:
@@ -152,14 +160,12 @@ def _binary_batch(content: bytes) -> Labelled:
 
 def _python_batch(content: bytes) -> Labelled:
     """The two values we want lie in the pickle as one long string and a run of small integers."""
-    pixels, labels, after_key = b"", [], ""
+    pixels, labels, latest_text = b"", [], b""
     for opcode, argument, _ in pickletools.genops(content):
         if isinstance(argument, str | bytes):
-            raw = argument.encode("latin-1") if isinstance(argument, str) else argument
-            if len(raw) == _IMAGES_PER_BATCH * _PIXEL_BYTES:
-                pixels = raw
-            after_key = raw[:16].decode("latin-1")
-        elif opcode.name == "BININT1" and after_key == "labels":
+            latest_text = argument.encode("latin-1") if isinstance(argument, str) else argument
+            pixels = max(pixels, latest_text, key=len)
+        elif opcode.name == "BININT1" and latest_text == b"labels":
             labels.append(argument)
     rows = np.frombuffer(pixels, np.uint8).reshape(-1, _PIXEL_BYTES)
     return Labelled(_from_planes(rows), np.array(labels, dtype=np.uint8))
@@ -170,7 +176,7 @@ def _from_planes(rows: Pixels) -> Pixels:
 
 
 def _read_sheets(tar: tarfile.TarFile) -> Collection:
-    """One PNG of 10,000 rows a batch; a row is one image, pixel by pixel."""
+    """One PNG a batch; a row is one image, pixel by pixel."""
     numbers = tqdm(range(1, _BATCHES + 1), desc="reading CIFAR-10", unit=" batches", disable=None)
     train = [_sheet(tar, f"package/data_batch_{n}.png") for n in numbers]
     return Collection(
