@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 PAGE_SIZE = 200
 
@@ -165,12 +165,12 @@ def _root_cause(err: BaseException) -> str:
     return getattr(err, "strerror", None) or type(err).__name__
 
 
-def read_requests() -> SimpleQueue[bytes]:
+def read_requests(lines: IO[bytes]) -> SimpleQueue[bytes]:
     """Queue the requests as they come, and end this process at once when the parent is gone."""
     requests: SimpleQueue[bytes] = SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        for line in lines:
             requests.put(line)
         os._exit(0)
 
@@ -180,9 +180,12 @@ def read_requests() -> SimpleQueue[bytes]:
 
 def main() -> None:
     """Answer requests until standard input closes."""
+    incoming = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    requests = read_requests()
+    # The client leaves by `exit()`, which closes sys.stdin and would wait for a reader of it.
+    sys.stdin = open(os.devnull)  # noqa: SIM115 (as long as the process)
+    requests = read_requests(incoming)
     while True:
         reply = answer(json.loads(requests.get()))
         replies.write(json.dumps(reply) + "\n")

@@ -20,10 +20,10 @@ from pipeline.client.endpoint import (
 )
 from pipeline.errors import ConfigError, CredentialsError
 from pipeline.host.lifecycle import available_competitions, default_state, local_host
+from pipeline.host.state import State
 from pipeline.stages.console import say
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_INSTANCE_FILE = "instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _check_offered(competition: str, choice: HostChoice) -> None:
 
 def _local_instance() -> str | None:
     try:
-        return (default_state() / _INSTANCE_FILE).read_text().strip() or None
+        return State(default_state()).instance.read_text().strip()
     except OSError:  # no host ever ran here, or its state is out of this user's sight
         return None
 

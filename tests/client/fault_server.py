@@ -253,7 +253,7 @@ def cut_body(handler: Handler) -> None:
 def running_server() -> Iterator[FaultServer]:
     """A server on a free port of 127.0.0.1."""
     server = FaultServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
