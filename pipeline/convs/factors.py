@@ -8,6 +8,7 @@ of the factors costs out·in·k² operations per step, the convolution that many
 from __future__ import annotations
 
 import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -164,19 +164,19 @@ def _train_folds(
                 valid=torch.from_numpy(np.flatnonzero(valid)).to(device),
                 mirror=competition.data.mirror,
             )
-            with whole_folder(folder) as partial:
+            with whole_folder(folder) as unfinished:
                 probabilities = run_fold(
-                    partial,
+                    unfinished,
                     network,
                     fold_data,
                     recipe,
                     execution,
                     derive_seed(record["seed"], number),
-                    lambda metrics, number=number: _show(bar, number, metrics),
+                    partial(_show, bar, number),
                 )
                 ids = [data.train.ids[row] for row in np.flatnonzero(valid)]
                 table = probability_table(ids, probabilities, data.classes)
-                write_probabilities(partial / OUT_OF_FOLD, table)
+                write_probabilities(unfinished / OUT_OF_FOLD, table)
 
 
 def _show(bar: Any, number: int, metrics: EpochMetrics) -> None:

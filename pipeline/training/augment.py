@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -59,6 +60,22 @@ def take(images: Tensor, index: Tensor, views: Views) -> Tensor:
     columns = _shifted(width, views.right)
     columns = torch.where(views.mirrored[:, None], columns.flip(1), columns)
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """uint8 [N, H, W, C] scaled to float with the shorter side `side`; itself if it is so already.
+
+    Early epochs on small images cost a fraction and lose little (progressive resizing, Howard
+    2018): what a network learns first is coarse.
+    """
+    shorter = min(images.shape[1:3])
+    if side == shorter:
+        return images
+    size = [round(length * side / shorter) for length in images.shape[1:3]]
+    small = F.interpolate(
+        images.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True
+    )
+    return small.permute(0, 2, 3, 1)
 
 
 def _shifted(size: int, shift: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.augment import fixed_view, random_views, take
+from pipeline.training.augment import fixed_view, random_views, shrink, take
 from pipeline.training.precision import Execution
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
@@ -59,10 +59,10 @@ def train_fold(
     for epoch in range(recipe.epochs):
         start = time.perf_counter()
         model.train()
-        losses = []
+        side, losses = recipe.side_for(epoch, min(data.images.shape[1:3])), []
         for images, labels in epoch_batches(data, recipe, batch, derive_seed(seed, epoch)):
             with execution.autocast():
-                logits = model(images)
+                logits = model(shrink(images, side))
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             scaler.scale(loss).backward()
             scaler.step(optimizer)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline.training.augment import Views, fixed_view, random_views, take
+from pipeline.training.augment import Views, fixed_view, random_views, shrink, take
 
 CPU = torch.device("cpu")
 
@@ -55,3 +55,15 @@ def test_a_batch_may_mix_views():
 
     assert torch.equal(seen[0], x[0].flip(1))
     assert torch.equal(seen[1, 1:], x[1, :-1])
+
+
+def test_shrinking_keeps_the_picture_and_its_aspect():
+    x = torch.full((2, 20, 40, 3), 7, dtype=torch.uint8)
+    x[:, :, 20:] = 200
+
+    small = shrink(x, 16)
+
+    assert small.shape == (2, 16, 32, 3)
+    assert small[:, :, :14].sub(7).abs().max() < 0.01
+    assert small[:, :, 18:].sub(200).abs().max() < 0.01
+    assert shrink(x, 20) is x

@@ -32,7 +32,7 @@ def train(folder, data, recipe, seed=0):
 
 
 def test_a_fold_learns_digits_and_leaves_its_artefacts(tmp_path, digits):
-    epochs, probabilities = train(tmp_path, digits, Recipe(epochs=8))
+    epochs, probabilities = train(tmp_path, digits, Recipe(epochs=8, batch_size=256))
 
     accuracy = (probabilities.argmax(1) == digits.labels[digits.valid]).float().mean().item()
     assert accuracy > 0.85
@@ -47,7 +47,7 @@ def test_a_fold_learns_digits_and_leaves_its_artefacts(tmp_path, digits):
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
     def probabilities(name, seed):
         (tmp_path / name).mkdir()
-        return train(tmp_path / name, digits, Recipe(epochs=2), seed)[1]
+        return train(tmp_path / name, digits, Recipe(epochs=2, batch_size=256), seed)[1]
 
     first, second, other = probabilities("a", 0), probabilities("b", 0), probabilities("c", 1)
 
@@ -63,7 +63,7 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never(digits):
         valid=torch.arange(70, 100),
         mirror=True,
     )
-    batches = list(epoch_batches(data, Recipe(epochs=1), batch=32, seed=0))
+    batches = list(epoch_batches(data, Recipe(epochs=1, batch_size=256), batch=32, seed=0))
     seen = torch.cat([labels for _, labels in batches])
 
     assert len(batches) == 2
@@ -97,7 +97,7 @@ def test_one_cycle_rises_to_one_and_falls_to_nothing():
 
 def test_norms_and_biases_do_not_decay():
     model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    decayed, kept = make_optimizer(model, Recipe(epochs=1), batch=256).param_groups
+    decayed, kept = make_optimizer(model, Recipe(epochs=1, batch_size=256), batch=256).param_groups
 
     assert decayed["weight_decay"] == 5e-4
     assert kept["weight_decay"] == 0
@@ -111,6 +111,14 @@ def test_small_sets_get_smaller_batches_but_never_more_than_they_have():
     assert recipe.batch_for(9600) == 256
     assert recipe.batch_for(1037) == 64
     assert recipe.batch_for(20) == 20
+
+
+def test_early_epochs_see_small_images_but_never_tiny_ones():
+    recipe = Recipe(epochs=10, batch_size=2, small_epochs=0.6, small_side=0.625)
+
+    assert [recipe.side_for(epoch, 32) for epoch in range(10)] == [20] * 6 + [32] * 4
+    assert recipe.side_for(0, 20) == 16
+    assert recipe.side_for(0, 8) == 8
 
 
 @pytest.mark.parametrize(

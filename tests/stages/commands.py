@@ -1,0 +1,59 @@
+"""Small competitions made of real images, and a command run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.datasets import load_digits
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code and everything it printed."""
+
+    code: int
+    output: str
+    errors: str
+
+
+Command = Callable[..., Outcome]
+
+
+def run_pipeline(root: Path, *arguments: str, **environment: str) -> Outcome:
+    """`python -m pipeline ARGUMENTS --root ROOT` in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments, "--root", str(root)],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def write_digit_images(raw: Path, train: int = 120, test: int = 20) -> None:
+    """A competition folder like Kaggle's: train/, test/, labels.csv, sample_submission.csv."""
+    data = load_digits()
+    for folder, rows in (("train", range(train)), ("test", range(train, train + test))):
+        (raw / folder).mkdir(parents=True)
+        for row in rows:
+            pixels = (data.images[row] * 15).astype(np.uint8)
+            Image.fromarray(pixels).save(raw / folder / f"{row:04}.png")
+    labels = pd.DataFrame(
+        {"id": [f"{row:04}" for row in range(train)], "label": data.target[:train]}
+    )
+    labels.to_csv(raw / "train.csv", index=False)
+    sample = pd.DataFrame({"id": [f"{row:04}" for row in range(train, train + test)], "label": 0})
+    sample.to_csv(raw / "sample_submission.csv", index=False)

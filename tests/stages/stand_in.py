@@ -1,0 +1,21 @@
+"""Lets the stages meet a misbehaving server where they expect the local host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from pipeline.host.lifecycle import HostAddress
+from tests.client.fault_server import KEY, USERNAME
+
+INSTANCE = "fault-server"
+
+
+def host_at(port: int) -> Callable[[str], AbstractContextManager[HostAddress]]:
+    """In place of `local_host`: a host that runs already, on `port`."""
+
+    @contextmanager
+    def running(competition: str) -> Iterator[HostAddress]:
+        yield HostAddress(port=port, username=USERNAME, key=KEY, instance=INSTANCE)
+
+    return running
