@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.competition import load_competition
 from pipeline.stages.download import download
+from pipeline.stages.hosts import check_slug
 from pipeline.stages.lock import only_command
 from pipeline.stages.predict import predict
 from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
@@ -24,6 +25,7 @@ def run_until(last: str, settings: Settings) -> None:
         PipelineError: a stage failed; what earlier stages finished stays.
     """
     settings.check_names()
+    check_slug(settings.competition)
     workspace = settings.workspace
     with only_command(workspace):
         definition = load_competition(

@@ -1,0 +1,214 @@
+"""Bad input at the command line: one line, a documented exit code, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.host.state import STATE_VARIABLE
+from tests.stages.commands import REPOSITORY, Command, Outcome, write_digit_images
+
+MINE = ("--competition", "my-digits", "--folds", "2")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A small competition that a person put into data/my-digits/raw/."""
+    folder = tmp_path / "data/my-digits/raw"
+    write_digit_images(folder)
+    return folder
+
+
+def assert_fails(outcome: Outcome, code: int, *parts: str) -> None:
+    """The exit code is `code`, and the last line printed has all `parts`; no traceback."""
+    last = outcome.errors.strip().splitlines()[-1]
+    assert outcome.code == code, outcome.errors
+    assert "Traceback" not in outcome.errors
+    for part in parts:
+        assert part in last
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Unfinished artefacts: partial files and folders, caches without a manifest."""
+    partial = [path for path in root.rglob("*") if path.name.endswith(".partial")]
+    caches = [
+        path
+        for path in root.glob("data/*/cache/*")
+        if path.is_dir() and not (path / "manifest.json").exists()
+    ]
+    return partial + caches
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parts"),
+    [
+        ("--conv", "sub-kernel", ("CONV='sub-kernel'", "channel-selection, subkernel")),
+        ("--model", "resnet15", ("MODEL='resnet15'", "resnet14")),
+        ("--recipe", "slow", ("RECIPE='slow'", "quick")),
+        ("--competition", "cats-vs-cats", ("'cats-vs-cats'", "digits", "data/cats-vs-cats/raw")),
+        ("--competition", "../secrets", ("'../secrets'", "slug")),
+    ],
+)
+def test_an_unknown_name_lists_the_choices(
+    command: Command, tmp_path: Path, option: str, value: str, parts: tuple[str, ...]
+) -> None:
+    outcome = command("submit", option, value)
+
+    assert_fails(outcome, 2, *parts)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_too_many_folds(command: Command, raw: Path) -> None:
+    outcome = command("train", "--competition", "my-digits", "--folds", "50")
+
+    assert_fails(outcome, 2, "FOLDS=50", "has only")
+
+
+def test_a_corrupt_image_is_named(command: Command, raw: Path, tmp_path: Path) -> None:
+    for name in ("0003.png", "0007.png"):
+        path = raw / "train" / name
+        path.write_bytes(path.read_bytes()[:40])
+
+    outcome = command("preprocess", *MINE)
+
+    assert_fails(outcome, 3, "2 ", "0003.png")
+    assert not leftovers(tmp_path)
+
+
+def test_a_label_without_its_image(command: Command, raw: Path, tmp_path: Path) -> None:
+    (raw / "train/0005.png").unlink()
+
+    outcome = command("preprocess", *MINE)
+
+    assert_fails(outcome, 3, "1 ", "0005", "train.csv")
+    assert not leftovers(tmp_path)
+
+
+def test_one_class(command: Command, raw: Path, tmp_path: Path) -> None:
+    labels = pd.read_csv(raw / "train.csv", dtype=str)
+    labels.assign(label="7").to_csv(raw / "train.csv", index=False)
+
+    outcome = command("preprocess", *MINE)
+
+    assert_fails(outcome, 3, "'7'")
+    assert not leftovers(tmp_path)
+
+
+def test_a_full_disk_while_caching(command: Command, raw: Path, tmp_path: Path) -> None:
+    """The cache folder is a tmpfs of 16 KiB, smaller than the tensors."""
+    unshare = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let its users make mount namespaces")
+    cache = tmp_path / "data/my-digits/cache"
+    cache.mkdir()
+    pipeline = f"{sys.executable} -m pipeline preprocess {' '.join(MINE)} --root {tmp_path}"
+    script = (
+        f"mount -t tmpfs -o size=16k small {cache}; {pipeline}; code=$?; ls -A {cache}; exit $code"
+    )
+
+    result = subprocess.run(
+        [*unshare, "sh", "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert_fails(
+        Outcome(result.returncode, result.stdout, result.stderr), 9, "disk full", "cache", "free"
+    )
+    assert "partial" not in result.stdout
+    assert command("preprocess", *MINE).code == 0
+
+
+def test_no_credentials_for_kaggle(command: Command) -> None:
+    outcome = command("submit", "--competition", "digits", "--host", "kaggle")
+
+    assert_fails(outcome, 6, "credentials", "kaggle.com/settings")
+
+
+@pytest.fixture
+def own_host(tmp_path: Path) -> dict[str, str]:
+    """The environment of a local host of the test's own."""
+    return {STATE_VARIABLE: str(tmp_path / "state")}
+
+
+def administer(environment: dict[str, str], *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "pipeline.host", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        check=True,
+    )
+
+
+def test_the_daily_limit(command: Command, tmp_path: Path, own_host: dict[str, str]) -> None:
+    options = ("--competition", "digits", "--folds", "2")
+    assert command("download", *options, **own_host).code == 0
+    administer(own_host, "daily-limit", "digits", "1")
+    assert command("submit", *options, **own_host).code == 0
+
+    outcome = command("submit", *options, "--seed", "1", **own_host)
+
+    assert_fails(outcome, 5, "digits", "no more submissions today", "midnight UTC")
+    assert "0 of 1 submissions left today" in outcome.output
+    assert len((tmp_path / "submissions/ledger.jsonl").read_text().splitlines()) == 1
+    assert len(list((tmp_path / "submissions/digits").glob("*/submission.csv"))) == 2
+    administer(own_host, "daily-limit", "digits", "2")
+    assert command("submit", *options, "--seed", "1", **own_host).code == 0
+
+
+def test_rules_not_accepted(command: Command, tmp_path: Path, own_host: dict[str, str]) -> None:
+    options = ("--competition", "digits")
+    assert command("download", *options, **own_host).code == 0
+    administer(own_host, "rules", "local-user", "digits", "revoke")
+    shutil.rmtree(tmp_path / "data/digits/raw")
+
+    outcome = command("download", *options, **own_host)
+
+    assert_fails(outcome, 7, "digits", "rules")
+    assert not (tmp_path / "data/digits/raw").exists()
+    assert not leftovers(tmp_path)
+
+
+def test_two_commands_in_one_checkout(command: Command, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(exist_ok=True)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path\n"
+            "from pipeline.stages.lock import only_command\n"
+            "from pipeline.workspace import Workspace\n"
+            f"with only_command(Workspace(root=Path({str(tmp_path)!r}))):\n"
+            "    print('held', flush=True); sys.stdin.read()",
+        ],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    outcome = command("preprocess", *MINE)
+    holder.communicate()
+
+    assert_fails(outcome, 10, f"process {holder.pid}")
+    assert command("preprocess", *MINE).code == 0
+
+
+def test_own_definition_overrides_key_by_key_and_a_bad_key_is_named(
+    command: Command, raw: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data/my-digits/competition.toml").write_text('[data]\nlayuot = "table"\n')
+
+    outcome = command("preprocess", *MINE)
+
+    assert_fails(outcome, 2, "competition.toml", "'layuot'", "layout")
