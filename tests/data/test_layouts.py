@@ -394,8 +394,8 @@ def test_broken_tables(table, text, match):
 
 
 def test_broken_pixel_tables(tmp_path):
-    header = ",".join(["label", *(f"pixel{n}" for n in range(64))])
-    row = ",".join(["0"] * 64)
+    header = ",".join(["label", *(f"pixel{n}" for n in range(81))])
+    row = ",".join(["0"] * 81)
     put(tmp_path, "test.csv", f"{header.removeprefix('label,')}\n{row}\n")
     put(tmp_path, "sample_submission.csv", "ImageId,Label\n1,0\n")
     for bad, match in (
@@ -409,7 +409,7 @@ def test_broken_pixel_tables(tmp_path):
             assert match in refused(tmp_path), match
     put(tmp_path, "train.csv", f"{header}\n0,{row}\n1,{row}\n")
     put(tmp_path, "test.csv", f"{header.removeprefix('label,pixel0,')}\n{row[2:]}\n")
-    assert "lacks 1 of the 64 pixel columns of the training table, first 'pixel0'" in refused(
+    assert "lacks 1 of the 81 pixel columns of the training table, first 'pixel0'" in refused(
         tmp_path
     )
 

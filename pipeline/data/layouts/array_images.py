@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.layouts.dataset import PixelArray
+from pipeline.data.images import PixelArray
 from pipeline.errors import DataError
 
 _CHANNELS = (1, 3, 4)

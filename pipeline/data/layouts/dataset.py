@@ -6,17 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.competition import Competition
 from pipeline.data.ids import first_repeated
+from pipeline.data.images import PixelArray
 from pipeline.data.questions import definition_path
 from pipeline.errors import DataError
 
-PixelArray: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 _NUMBER = re.compile(r"\d+")
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 
 from pipeline.competition import Competition
 from pipeline.data.columns import label_column, named_column
+from pipeline.data.images import PixelArray
 from pipeline.data.layouts.array_images import to_images
-from pipeline.data.layouts.dataset import PixelArray, RawPart
+from pipeline.data.layouts.dataset import RawPart
 from pipeline.data.layouts.positional_ids import sample_ids_by_position
 from pipeline.data.layouts.raw_files import RawFiles, Split, split_of
 from pipeline.data.questions import to_decide
@@ -141,7 +142,8 @@ def _read(path: Path, pixels: list[str], texts: list[str | None]) -> pd.DataFram
 
 def _broken(path: Path, reason: object) -> DataError:
     return DataError(
-        f"{path}: a pixel is no number, or a row is broken ({reason}); download it again"
+        f"{path}: a pixel is no number, or a row is broken ({' '.join(str(reason).split())}); "
+        "download it again"
     )
 
 

@@ -1,0 +1,244 @@
+"""The tensor cache: a competition's images decoded once, loaded by memory map.
+
+A cache folder holds train.safetensors and test.safetensors, each with one uint8 array of images
+[N, H, W, C], ids as UTF-8 bytes with offsets, and int64 labels and groups where there are any.
+The metadata of each file holds the classes and why the images have this size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.artifacts import storage_errors
+from pipeline.data.images import (
+    ImageForm,
+    Probe,
+    choose_form,
+    decode_image,
+    decode_pixels,
+    probe_array,
+    probe_image,
+)
+from pipeline.data.layouts import RawDataset, RawPart
+from pipeline.errors import DataError
+
+CACHE_VERSION = 1
+_PARTS = ("train", "test")
+_CHUNK = 64
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# File names need not be UTF-8; their stray bytes survive the round trip.
+_ENCODING = ("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Training or test images, uint8 [N, H, W, C] and memory-mapped, with what belongs to them."""
+
+    images: Tensor
+    ids: list[str]
+    labels: Tensor | None = None
+    groups: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorCache:
+    """Both parts; a label counts `classes`."""
+
+    train: Part
+    test: Part
+    classes: tuple[str, ...]
+
+
+def build_cache(dataset: RawDataset, folder: Path) -> str:
+    """Decode all images in parallel to `folder`; returns the size chosen and why.
+
+    Raises:
+        DataError: images cannot be decoded; names how many and the first.
+        StorageError: the disk is full or the folder cannot be written; no file is left.
+    """
+    workers = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes without holding the GIL
+    try:
+        return _build(dataset, folder, workers)
+    except BaseException:
+        for name in _PARTS:
+            _file(folder, name).unlink(missing_ok=True)
+        raise
+    finally:
+        workers.shutdown(cancel_futures=True)
+
+
+def load_cache(folder: Path) -> TensorCache:
+    """Load a cache; images stay on disk until they are used.
+
+    Raises:
+        DataError: the cache is damaged or of another version.
+    """
+    train, classes = _load_part(_file(folder, "train"))
+    test, _ = _load_part(_file(folder, "test"))
+    return TensorCache(train, test, classes)
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _build(dataset: RawDataset, folder: Path, workers: ThreadPoolExecutor) -> str:
+    parts = dict(zip(_PARTS, (dataset.train, dataset.test), strict=True))
+    count = sum(len(part.ids) for part in parts.values())
+    probes, failures = _probe(parts, workers)
+    if not probes:
+        raise _undecodable(failures, count)
+    form = choose_form(probes, dataset.competition.data.size)
+    metadata = {
+        "version": str(CACHE_VERSION),
+        "axes": "NHWC",
+        "form": form.reason,
+        "layout": dataset.layout,
+        "classes": json.dumps(dataset.classes),
+    }
+    failures = []
+    for name, part in parts.items():
+        pixels, undecoded = _decode(name, part, form, workers)
+        failures += undecoded
+        if not failures:
+            _save(_file(folder, name), _tensors(part, pixels, dataset.classes), metadata)
+    if failures:
+        raise _undecodable(failures, count)
+    return form.reason
+
+
+def _probe(parts: dict[str, RawPart], workers: ThreadPoolExecutor) -> tuple[list[Probe], list[str]]:
+    """The sizes of all images that have a readable header, and what is wrong with the others."""
+    probes: list[Probe] = []
+    failures: list[str] = []
+    for name, part in parts.items():
+        images = part.images
+        if isinstance(images, np.ndarray):
+            probes.append(probe_array(images))
+            continue
+
+        def probe(row: int, paths: list[Path] = images) -> None:
+            probes.append(probe_image(paths[row]))
+
+        failures += _for_each(probe, len(images), f"{name} sizes", workers)
+    return probes, failures
+
+
+def _decode(
+    name: str, part: RawPart, form: ImageForm, workers: ThreadPoolExecutor
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """All images of a part [N, H, W, C], and what is wrong with those that cannot be decoded."""
+    images = part.images
+    pixels = np.empty((len(images), form.height, form.width, form.channels), dtype=np.uint8)
+
+    def decode(row: int) -> None:
+        if isinstance(images, np.ndarray):
+            pixels[row] = decode_pixels(images[row], form)
+        else:
+            pixels[row] = decode_image(images[row], form)
+
+    return pixels, _for_each(decode, len(images), f"{name} images", workers)
+
+
+def _for_each(
+    work: Callable[[int], None], count: int, title: str, workers: ThreadPoolExecutor
+) -> list[str]:
+    """Do `work` for every row in parallel, with a progress bar; the messages of its DataErrors."""
+
+    def work_on_chunk(start: int) -> list[str]:
+        failures = []
+        for row in range(start, min(start + _CHUNK, count)):
+            try:
+                work(row)
+            except DataError as err:
+                failures.append(str(err))
+        return failures
+
+    failures = []
+    with tqdm(total=count, desc=title, unit="image", dynamic_ncols=True) as progress:
+        for failed in workers.map(work_on_chunk, range(0, count, _CHUNK)):
+            failures += failed
+            progress.update(min(_CHUNK, count - progress.n))
+    return failures
+
+
+def _undecodable(failures: Sequence[str], count: int) -> DataError:
+    return DataError(
+        f"{len(failures)} of {count} images cannot be decoded, first {failures[0]}; download them "
+        "again, or remove them with their rows in the tables"
+    )
+
+
+def _tensors(
+    part: RawPart, pixels: NDArray[np.uint8], classes: tuple[str, ...]
+) -> dict[str, Tensor]:
+    tensors = {"images": torch.from_numpy(pixels), **_text_tensors("ids", part.ids)}
+    if part.labels is not None:
+        positions = {name: position for position, name in enumerate(classes)}
+        tensors["labels"] = torch.tensor([positions[label] for label in part.labels])
+    if part.groups is not None:
+        tensors |= _text_tensors("groups", part.groups)
+    return tensors
+
+
+def _text_tensors(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Texts as their bytes in one tensor, and in another where each one starts and ends."""
+    encoded = [text.encode(*_ENCODING) for text in texts]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    data = np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8)
+    return {f"{name}.bytes": torch.from_numpy(data), f"{name}.offsets": torch.from_numpy(ends)}
+
+
+def _texts(name: str, tensors: dict[str, Tensor]) -> list[str]:
+    data = tensors[f"{name}.bytes"].numpy().tobytes()
+    ends = tensors[f"{name}.offsets"].tolist()
+    return [data[start:end].decode(*_ENCODING) for start, end in pairwise(ends)]
+
+
+def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whose library has its own error for what the disk says."""
+    with storage_errors(path):
+        try:
+            save_file(tensors, path, metadata)
+        except SafetensorError as err:
+            number = _OS_ERROR.search(str(err))
+            if number is None:
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code)) from err
+
+
+def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as err:
+        raise DataError(f"{path} cannot be read ({err}); delete {path.parent} and rerun") from err
+    if metadata.get("version") != str(CACHE_VERSION):
+        raise DataError(
+            f"{path} has cache version {metadata.get('version')}, not {CACHE_VERSION}; "
+            f"delete {path.parent} and rerun"
+        )
+    part = Part(
+        images=tensors["images"],
+        ids=_texts("ids", tensors),
+        labels=tensors.get("labels"),
+        groups=_texts("groups", tensors) if "groups.bytes" in tensors else None,
+    )
+    return part, tuple(json.loads(metadata["classes"]))

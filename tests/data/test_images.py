@@ -1,0 +1,165 @@
+"""One image file of every kind becomes the right uint8 pixels, or one line says what is wrong."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.images import (
+    MAX_PIXELS,
+    ImageForm,
+    Probe,
+    choose_form,
+    decode_image,
+    decode_pixels,
+    probe_image,
+)
+from pipeline.errors import DataError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+
+
+def form(height=6, width=9, channels=3) -> ImageForm:
+    return ImageForm(height, width, channels, "")
+
+
+def saved(tmp_path, image: Image.Image, name="image.png", **options):
+    image.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_colour_and_grey_keep_their_pixels(tmp_path):
+    colour = saved(tmp_path, Image.fromarray(COLOUR))
+    np.testing.assert_array_equal(decode_image(colour, form()), COLOUR)
+    assert probe_image(colour) == Probe(6, 9, is_grey=False)
+    grey = saved(tmp_path, Image.fromarray(GREY))
+    np.testing.assert_array_equal(decode_image(grey, form(channels=1))[:, :, 0], GREY)
+    np.testing.assert_array_equal(decode_image(grey, form())[:, :, 2], GREY)
+    assert probe_image(grey).is_grey
+
+
+def test_16_bits_are_scaled_not_cut_off(tmp_path):
+    deep = GREY.astype(np.uint16) * 257
+    for name in ("deep.png", "deep.tif"):
+        path = saved(tmp_path, Image.fromarray(deep), name)
+        np.testing.assert_array_equal(decode_image(path, form(channels=1))[:, :, 0], GREY)
+        assert probe_image(path).is_grey
+    np.testing.assert_array_equal(decode_pixels(deep, form(channels=1))[:, :, 0], GREY)
+
+
+def test_palettes(tmp_path):
+    image = Image.fromarray(GREY % 4).convert("P")
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    palette = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+    for name in ("p.png", "p.gif"):
+        path = saved(tmp_path, image, name)
+        np.testing.assert_array_equal(decode_image(path, form()), palette[GREY % 4])
+        assert not probe_image(path).is_grey
+    image.putpalette([0, 0, 0, 80, 80, 80, 160, 160, 160, 240, 240, 240])
+    path = saved(tmp_path, image)
+    np.testing.assert_array_equal(decode_image(path, form(channels=1))[:, :, 0], GREY % 4 * 80)
+    assert probe_image(path).is_grey
+
+
+def test_transparent_pixels_become_white(tmp_path):
+    opaque = RNG.random((6, 9)) < 0.5
+    alpha = np.where(opaque, 255, 0).astype(np.uint8)
+    path = saved(tmp_path, Image.fromarray(np.dstack([COLOUR, alpha])))
+    expected = np.where(opaque[:, :, None], COLOUR, 255)
+    np.testing.assert_array_equal(decode_image(path, form()), expected)
+    path = saved(tmp_path, Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]))
+    assert probe_image(path).is_grey
+    np.testing.assert_array_equal(
+        decode_image(path, form(channels=1))[:, :, 0], np.where(opaque, GREY, 255)
+    )
+
+
+def test_cmyk_and_1_bit(tmp_path):
+    red = saved(tmp_path, Image.new("CMYK", (9, 6), (0, 255, 255, 0)), "cmyk.tif")
+    assert decode_image(red, form())[0, 0].tolist() == [255, 0, 0]
+    bits = saved(tmp_path, Image.fromarray(GREY > 99), "bits.png")
+    np.testing.assert_array_equal(
+        decode_image(bits, form(channels=1))[:, :, 0], np.where(GREY > 99, 255, 0)
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: np.rot90,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, Image.fromarray(COLOUR), exif=exif)
+    seen = turns[orientation](COLOUR)
+    probe = probe_image(path)
+    assert (probe.height, probe.width) == seen.shape[:2]
+    np.testing.assert_array_equal(decode_image(path, form(*seen.shape[:2])), seen)
+
+
+def test_large_images_are_fitted_around_their_centre(tmp_path):
+    wide = np.zeros((200, 400, 3), np.uint8)
+    wide[:, 100:300] = (0, 200, 0)
+    for name in ("a.png", "a.jpg"):
+        pixels = decode_image(saved(tmp_path, Image.fromarray(wide), name), form(32, 32))
+        assert pixels.shape == (32, 32, 3)
+        assert np.abs(pixels[:, 2:-2].astype(int) - (0, 200, 0)).max() < 12
+    assert decode_pixels(wide, form(32, 32, 1)).shape == (32, 32, 1)
+
+
+def test_the_form_and_its_reason():
+    small, large = Probe(28, 20, True), Probe(300, 200, False)
+    kept = choose_form([small, small], None)
+    assert (kept.height, kept.width, kept.channels) == (28, 20, 1)
+    assert kept.reason == "28x20x1: all images have this size; all grey"
+    mixed = choose_form([small, large], None)
+    assert (mixed.height, mixed.width, mixed.channels) == (64, 64, 3)
+    assert "2 sizes, not one of at most 128 pixels; key: [data] size" in mixed.reason
+    assert "all are 300x200" in choose_form([large], None).reason
+    chosen = choose_form([small, large], 96)
+    assert (chosen.height, chosen.width) == (96, 96)
+    assert "[data] size = 96" in chosen.reason
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A few bytes of PNG whose header says that the image is this large."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        body = name + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
+
+
+def test_broken_files_are_data_errors(tmp_path):
+    good = saved(tmp_path, Image.fromarray(np.tile(COLOUR, (20, 20, 1))), "good.jpg").read_bytes()
+    broken = {
+        "cut.jpg": good[: len(good) // 2],
+        "text.jpg": b"<html>not found</html>",
+        "empty.png": b"",
+        "bomb.png": png_claiming(20_000, MAX_PIXELS // 20_000 + 1),
+        "big-bomb.png": png_claiming(60_000, 60_000),
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match=name):
+            decode_image(tmp_path / name, form())
+    with pytest.raises(DataError, match=r"bomb.png .*20000x5001 is more than 100000000 pixels"):
+        probe_image(tmp_path / "bomb.png")
+    path = saved(tmp_path, Image.fromarray(GREY.astype(np.float32)), "float.tif")
+    with pytest.raises(DataError, match="no known range"):
+        decode_image(path, form())
+    with pytest.raises(DataError, match=r"missing\.png"):
+        probe_image(tmp_path / "missing.png")
