@@ -81,6 +81,7 @@ class Book:
     uploads: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    ranges: list[int] = field(default_factory=list)
     token_is_active: bool = True
 
     def count(self, method: str) -> int:
@@ -170,6 +171,7 @@ class Handler(BaseHTTPRequestHandler):
     def on_get(self, book: Book) -> None:
         content = book.zipped()
         start = int(self.headers.get("Range", "bytes=0-").split("=")[1].rstrip("-"))
+        book.ranges.append(start)
         status = 206 if "Range" in self.headers else 200
         self.send_bytes(
             content[start:],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
@@ -233,6 +232,7 @@ def test_killed_download_looks_unfinished_and_is_continued(
     assert not workspace.raw(DIGITS).exists()
     download(workspace, DIGITS, "local")
     verify_manifest(workspace.raw(DIGITS))
+    assert server.book.ranges[-1] >= 2**20
     assert [path.name for path in workspace.competition(DIGITS).iterdir()] == ["raw"]
 
 
@@ -253,7 +253,7 @@ def test_unknown_host(workspace: Workspace) -> None:
 
 
 def test_kaggle_without_credentials(workspace: Workspace) -> None:
-    with pytest.raises(CredentialsError, match="https://www.kaggle.com/settings/api"):
+    with pytest.raises(CredentialsError, match=r"https://www\.kaggle\.com/settings/api"):
         download(workspace, DIGITS, "kaggle")
 
 
@@ -276,11 +276,9 @@ def test_full_disk_while_extracting(
         pytest.skip("mounting a small file system needs root")
     mounted = workspace.root / "small"
     mounted.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mounted)], capture_output=True
-    )
-    if mount.returncode:
-        pytest.skip(f"mount is not allowed here: {os.strerror(errno.EPERM)}")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mounted)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
     try:
         server.book.files["zeros.bin"] = os.urandom(2**21)
         monkeypatch.setattr("pipeline.stages.download._check_space", lambda *_: None)
