@@ -8,6 +8,8 @@ from rich.table import Table
 from pipeline.client.ledger import Ledger, Upload
 from pipeline.workspace import Workspace
 
+_WIDTH_OF_A_FILE = 240
+
 
 def print_ledger(workspace: Workspace) -> None:
     """Print a line per upload: CV mean ± std beside the public and the private score.
@@ -21,14 +23,16 @@ def print_ledger(workspace: Workspace) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("submitted (UTC)", "competition", "run", "host", "ref"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("CV mean ± std", "public", "private"):
         table.add_column(heading, justify="right", no_wrap=True)
     for upload in uploads:
         table.add_row(*_row(upload))
-    # Redirected output has no width of its own; cut values would be worse than long lines.
     console = Console()
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        # A file or a pipe has no width; folded values would be hard to search.
+        console = Console(width=_WIDTH_OF_A_FILE)
+    console.print(table)
 
 
 def _row(upload: Upload) -> tuple[str, ...]:
