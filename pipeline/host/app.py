@@ -11,11 +11,10 @@ from fastapi.responses import PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
 from pipeline.host.routes import blobs, competitions, submissions, users
-from pipeline.host.routes.submissions import MAX_SUBMISSION_BYTES
 from pipeline.host.services import Services
 from pipeline.host.wire import API, failure, malformed, refusal
 
@@ -31,12 +30,11 @@ def create_app(services: Services) -> FastAPI:
         await run_in_threadpool(services.score_pending)
         yield
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, max_body_size=MAX_API_BYTES)
     app.state.services = services
     app.add_exception_handler(HTTPException, refusal)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(PipelineError, failure)
-    app.add_middleware(BodyLimit)
     # A request for any other name came here by a proxy setting that reaches too far.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", LOOPBACK])
     app.add_middleware(NoTunnels)
@@ -65,28 +63,3 @@ class NoTunnels:
                 "this host is no proxy; set KAGGLE_API_ENVIRONMENT=LOCALHOST", 501
             )
         await app(scope, receive, send)
-
-
-class BodyLimit:
-    """Stops reading a request whose body is larger than its kind may be."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the body's bytes while the application reads it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limit = MAX_API_BYTES if scope["path"].startswith(API) else MAX_SUBMISSION_BYTES
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise HTTPException(413, f"the request body is larger than {limit} bytes")
-            return message
-
-        await self._app(scope, counted, send)

@@ -28,8 +28,10 @@ from pipeline.host.wire import EXIT_CODE_HEADER
 
 __all__ = ["HostAddress", "available_competitions", "default_state", "local_host", "serve"]
 
+_STDERR = 2
 _SECONDS_TO_START = 120
 _SECONDS_TO_STOP = 5
+_SECONDS_TO_SAY_HELLO = 10
 _SECONDS_BETWEEN_LOOKS = 0.05
 _ERRORS = {str(kind.exit_code): kind for kind in (ConfigError, StorageError)}
 
@@ -111,7 +113,7 @@ def _start(state: State) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "pipeline.host", "--state", str(state.folder), "until-unused"],
         cwd=Path(pipeline.__path__[0]).parent,
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
+        stdout=_STDERR,
         # Ctrl-C is for the command; the server ends when the command lets go of it.
         start_new_session=True,
     )
@@ -125,9 +127,8 @@ def _wait_until_running(state: State, process: subprocess.Popen[bytes]) -> HostA
             return address
         # A busy exit means that another command's server is about to answer.
         if process.poll() not in (None, BusyError.exit_code):
-            raise HostError(
-                f"the local host did not start on {state.folder} (exit {process.returncode})"
-            )
+            kind = _ERRORS.get(str(process.returncode), HostError)
+            raise kind(f"the local host did not start on {state.folder}; it said why above")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     process.kill()
     raise HostError(f"the local host did not answer within {_SECONDS_TO_START} s; start it again")
@@ -147,7 +148,7 @@ def _running(state: State) -> HostAddress | None:
         port = read_json(state.address)["port"]
         credentials = read_json(state.credentials)
         address = HostAddress(port=port, instance="", **credentials)
-        reply = _call(address, "api.v1.DiagnosticsService/Hello", {})
+        reply = _call(address, "api.v1.DiagnosticsService/Hello", {}, _SECONDS_TO_SAY_HELLO)
     except (OSError, ValueError):
         # No address, nothing there, or some other program on a port once ours.
         return None
@@ -169,8 +170,10 @@ def _prepare(address: HostAddress, competition: str) -> None:
         raise HostError(f"the local host stopped while building {competition}: {err}") from err
 
 
-def _call(address: HostAddress, method: str, body: dict[str, Any]) -> Any:
-    """One API call, never through a proxy.
+def _call(
+    address: HostAddress, method: str, body: dict[str, Any], seconds: float | None = None
+) -> Any:
+    """One API call, never through a proxy; `seconds` without an answer are an OSError.
 
     Raises:
         HTTPError: the host refuses.
@@ -182,5 +185,6 @@ def _call(address: HostAddress, method: str, body: dict[str, Any]) -> Any:
         json.dumps(body).encode(),
         {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
     )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as reply:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=seconds) as reply:
         return json.load(reply)

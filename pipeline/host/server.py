@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,7 +24,6 @@ from pipeline.host.services import Services
 from pipeline.host.state import State
 
 LOCAL_USER = "local-user"
-_SECONDS_TO_FINISH_REQUESTS = 2
 
 
 class _Protocol(HttpToolsProtocol):
@@ -33,6 +34,16 @@ class _Protocol(HttpToolsProtocol):
         if self.parser.get_method() == b"CONNECT":
             self.url = b"/"
         super().on_headers_complete()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, state: State) -> None:
+        super().__init__(config)
+        self._state = state
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Leave at the first signal."""
+        _leave(self._state)
 
 
 def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
@@ -50,21 +61,12 @@ def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
         _ensure_local_user(state, services)
         write_whole(state.instance, services.database.instance.encode())
         taken = listener.getsockname()[1]
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(services),
-                http=_Protocol,
-                log_level="error",
-                access_log=False,
-                timeout_graceful_shutdown=_SECONDS_TO_FINISH_REQUESTS,
-            )
+        config = uvicorn.Config(
+            create_app(services), http=_Protocol, log_level="error", access_log=False
         )
         write_json(state.address, {"port": taken, "pid": os.getpid()})
-        try:
-            ready(taken)
-            server.run(sockets=[listener])
-        finally:
-            state.address.unlink(missing_ok=True)
+        ready(taken)
+        _Server(config, state).run(sockets=[listener])
 
 
 def _ensure_local_user(state: State, services: Services) -> None:
@@ -102,6 +104,8 @@ def _bound(port: int) -> Iterator[socket.socket]:
             listener.bind((LOOPBACK, port))
         except OSError as err:
             raise HostError(f"cannot listen on port {port}: {err.strerror}; name another") from err
+        # From here on callers wait in the queue; nobody is refused who knows the port.
+        listener.listen()
         yield listener
 
 
@@ -114,9 +118,12 @@ def exit_when_unused(state: State) -> None:
     def wait() -> None:
         with state.users_lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # A competition may still be being built in another thread; what it writes
-            # appears whole or not at all, so there is nothing to wait for.
-            state.address.unlink(missing_ok=True)
-            os._exit(0)
+            _leave(state)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _leave(state: State) -> NoReturn:
+    """End the process. A thread may be building a competition: what it writes appears whole."""
+    state.address.unlink(missing_ok=True)
+    os._exit(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,6 @@ from pipeline.host.state import State
 from pipeline.host.submissions import Submissions
 
 DOWNLOAD_LIFETIME = timedelta(days=1)
-_log = logging.getLogger("pipeline.host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,6 @@ class Services:
                 self.contests.solution(submission.competition),
             )
             self.submissions.finish(submission.ref, verdict)
-            _log.info("submission %d: %s", submission.ref, verdict)
 
 
 def services_of(request: Request) -> Services:

@@ -14,10 +14,12 @@ from pipeline.artifacts import storage_errors
 from pipeline.host.services import HostServices
 from pipeline.host.submissions import UploadError
 
+MAX_SUBMISSION_BYTES = 64 * 2**20
+
 router = APIRouter(prefix="/blobs")
 
 
-@router.put("/{token}")
+@router.put("/{token}", max_body_size=MAX_SUBMISSION_BYTES)
 async def upload(token: str, request: Request, services: HostServices) -> dict[str, str]:
     """Receive the promised file, whole, once."""
     submissions = services.submissions

@@ -8,12 +8,11 @@ from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.exceptions import HTTPException
 
 from pipeline.host.contests import Contest
+from pipeline.host.routes.blobs import MAX_SUBMISSION_BYTES
 from pipeline.host.routes.competitions import SCORE_FORMAT, CompetitionName, CompetitionPage
 from pipeline.host.services import Caller, HostServices
 from pipeline.host.submissions import LimitReachedError, Submission, UploadError
 from pipeline.host.wire import API, Message, base_url
-
-MAX_SUBMISSION_BYTES = 64 * 2**20
 
 router = APIRouter(prefix=f"{API}/competitions.CompetitionApiService")
 

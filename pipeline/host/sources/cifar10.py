@@ -11,6 +11,7 @@ import json
 import os
 import pickletools
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,16 @@ _TRAIN = Fingerprint(
 _TEST = Fingerprint(
     images="f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
     labels="cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+)
+# What the readers of tar, gzip, pickle, PNG and JSON raise on bytes that are none of it.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    tarfile.TarError,
+    zlib.error,
+    ValueError,
+    TypeError,
+    OverflowError,
 )
 _BATCHES = 5
 _PIXEL_BYTES = 3 * 32 * 32
@@ -114,7 +125,7 @@ def decode_archive(archive: Path) -> Collection:
     try:
         with tarfile.open(archive) as tar:
             return _decode(tar, set(tar.getnames()))
-    except (OSError, EOFError, tarfile.TarError, ValueError) as err:
+    except _DAMAGE as err:
         raise DataError(f"{archive.name} is damaged or not a CIFAR-10 archive ({err})") from err
 
 
