@@ -17,7 +17,7 @@ from pipeline.client.process import WorkerProcess
 from pipeline.client.retries import call_with_retries, is_passing, is_rate_limited
 from pipeline.errors import DataError, HostError, LimitError
 
-MOST_LISTED_FILES = 10_000
+MOST_LISTED_FILES = 4_000
 _SLOWEST_UPLOAD = 50_000  # bytes per second; below that an upload counts as hung
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
 _SECONDS_TO_APPEAR = 60.0

@@ -75,6 +75,14 @@ def test_failures_show_no_secret(
     check("".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file()))
 
 
+def test_a_verdict_shows_no_secret(client: KaggleClient, server: FaultServer) -> None:
+    """The host's words go into the ledger."""
+    server.book.submissions.append(
+        {"ref": 1, "status": "ERROR", "errorDescription": f"bad file of {KEY}"}
+    )
+    assert client.submission(1).error == "bad file of ***"
+
+
 def test_a_dying_client_shows_no_secret(endpoint: Endpoint, tmp_path: Path) -> None:
     """Its last words reach the user, so they are cleaned."""
     package = tmp_path / "broken" / "kaggle"
