@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import http.client
 import json
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,17 @@ def _wait_until_stopped(process: subprocess.Popen[bytes]) -> None:
 def _running(state: State) -> HostAddress | None:
     """The address of the server that answers for this state folder, if one does."""
     try:
-        port = read_json(state.address)["port"]
-        credentials = read_json(state.credentials)
-        address = HostAddress(port=port, instance="", **credentials)
+        address = HostAddress(
+            port=read_json(state.address)["port"],
+            instance=state.instance.read_text(),
+            **read_json(state.credentials),
+        )
         reply = _call(address, "api.v1.DiagnosticsService/Hello", {}, _SECONDS_TO_SAY_HELLO)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         # No address, nothing there, or some other program on a port once ours.
         return None
-    return replace(address, instance=reply["instance"])
+    expected = {"userName": address.username, "instance": address.instance}
+    return address if reply == expected else None
 
 
 def _prepare(address: HostAddress, competition: str) -> None:

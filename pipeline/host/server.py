@@ -16,7 +16,7 @@ from typing import NoReturn
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from pipeline.artifacts import read_json, write_json, write_whole
+from pipeline.artifacts import read_json, storage_errors, write_json, write_whole
 from pipeline.errors import BusyError, HostError
 from pipeline.host.accounts import new_key
 from pipeline.host.app import LOOPBACK, create_app
@@ -78,10 +78,11 @@ def _ensure_local_user(state: State, services: Services) -> None:
 
 def _write_privately(path: Path, value: dict[str, str]) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        json.dump(value, file)
-    partial.replace(path)
+    with storage_errors(path):
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            json.dump(value, file)
+        partial.replace(path)
 
 
 @contextmanager

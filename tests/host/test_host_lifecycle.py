@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.artifacts import read_json
+from pipeline.artifacts import read_json, write_json
 from pipeline.errors import BusyError, ConfigError, HostError, StorageError
 from pipeline.host.lifecycle import default_state, local_host, serve
 from pipeline.host.services import Services
@@ -130,6 +131,25 @@ def test_serve_prints_what_a_plain_kaggle_command_needs(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert not (tmp_path / "server.json").exists()
+
+
+def test_stale_address_of_another_program_is_not_believed(tmp_path: Path) -> None:
+    with local_host("digits", state=tmp_path) as first:
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        write_json(tmp_path / "server.json", {"port": port, "pid": 1})
+
+        def answer() -> None:
+            while True:
+                caller, _ = other.accept()
+                with caller:
+                    caller.recv(4096)
+                    caller.sendall(b"220 mail.example.org\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with local_host("digits", state=tmp_path) as address:
+            assert (address.instance, address.port != port) == (first.instance, True)
 
 
 def test_taken_port(tmp_path: Path) -> None:
