@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"),
@@ -67,7 +66,7 @@ def _match(
 
 
 def _file_name(name: str) -> str:
-    return PurePosixPath(name).name
+    return name.rsplit("/", 1)[-1]
 
 
 def _stem(name: str) -> str:

@@ -358,6 +358,15 @@ def test_missing_test_images_are_not_taken_from_the_training_folder(table):
     assert "pets has no test images" in refused(table)
 
 
+def test_an_empty_part(tmp_path):
+    header = ",".join(f"pixel{n}" for n in range(64))
+    row = ",".join(["0"] * 64)
+    put(tmp_path, "train.csv", f"label,{header}\n")
+    put(tmp_path, "test.csv", f"{header}\n{row}\n")
+    put(tmp_path, "sample_submission.csv", "ImageId,Label\n1,0\n")
+    assert "pets has no training images" in refused(tmp_path)
+
+
 def test_loose_images_beside_class_folders(tmp_path):
     put_images(tmp_path, ["train/cat/1.png", "train/dog/2.png", "train/3.png", "test/4.png"])
     folders = replace(PETS, data=DataSpec(layout="folders"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -51,6 +52,7 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in _WORDS.findall(name)]
 
 
+@lru_cache(maxsize=4096)  # a million images lie in few folders
 def split_of(name: str) -> Split | None:
     """Whether a file's or folder's own name says train or test; None where it says neither."""
     said = {_SPLITS[word] for word in words_of(name) if word in _SPLITS}

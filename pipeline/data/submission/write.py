@@ -1,0 +1,78 @@
+"""Class probabilities written as the CSV that a competition wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.data.ids import first_repeated
+from pipeline.data.submission.form import SubmissionForm
+from pipeline.data.tables import write_table
+from pipeline.errors import SubmissionError
+
+
+def submission_csv(form: SubmissionForm, predictions: pd.DataFrame) -> bytes:
+    """The submission in the sample's ids, order and columns, as UTF-8 with line feeds.
+
+    `predictions` has one row per test image, with its id (text) as index, and one column of
+    probabilities per class name.
+
+    Raises:
+        SubmissionError: an id or a class is missing, an id repeats, or a value is not finite.
+    """
+    probabilities = _in_order(form, predictions)
+    table = pd.DataFrame({form.id_column: form.ids}, dtype=object)
+    for name, texts in zip(form.value_columns, _columns(form, probabilities), strict=True):
+        table[name] = list(texts)
+    return write_table(table[list(form.columns)])
+
+
+def _columns(form: SubmissionForm, probabilities: NDArray[np.float64]) -> list[Iterable[str]]:
+    """The texts of each value column; `probabilities` is [ids, classes]."""
+    if form.values == "probabilities":
+        return [_numbers(column) for column in probabilities.T]
+    if form.positive is not None:
+        return [_numbers(probabilities[:, form.classes.index(form.positive)])]
+    best = probabilities.argmax(axis=1)
+    if form.values == "index":
+        return [map(str, best)]
+    return [[form.classes[position] for position in best]]
+
+
+def _numbers(column: NDArray[np.float64]) -> Iterable[str]:
+    return (f"{value:.9g}" for value in column)
+
+
+def _in_order(form: SubmissionForm, predictions: pd.DataFrame) -> NDArray[np.float64]:
+    """Rows in the order of the form's ids, columns in that of its classes, all finite."""
+    missing_classes = sorted(set(form.classes) ^ set(predictions.columns))
+    if missing_classes:
+        raise SubmissionError(
+            f"the predictions' columns and the classes differ in {len(missing_classes)} names, "
+            f"first {missing_classes[0]!r}; predict again"
+        )
+    ids = [str(name) for name in predictions.index]
+    count, first = first_repeated(ids)
+    if first is not None:
+        raise SubmissionError(
+            f"{count} predictions repeat an id, first {first!r}; keep one of each"
+        )
+    known = set(ids)
+    missing = [name for name in form.test_ids if name not in known]
+    if missing:
+        raise SubmissionError(
+            f"{len(missing)} of {len(form.ids)} test ids have no prediction, first "
+            f"{missing[0]!r}; predict again"
+        )
+    rows = predictions.set_axis(ids, axis=0).loc[form.test_ids, list(form.classes)]
+    values: NDArray[np.float64] = rows.to_numpy(dtype=np.float64)
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise SubmissionError(
+            f"{len(broken)} predictions are NaN or infinite, first id "
+            f"{form.test_ids[broken[0]]!r}; the training diverged: train again"
+        )
+    return values
