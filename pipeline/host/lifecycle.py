@@ -169,7 +169,8 @@ def _prepare(address: HostAddress, competition: str) -> None:
         )
     except urllib.error.HTTPError as err:
         kind = _ERRORS.get(err.headers.get(EXIT_CODE_HEADER, ""), HostError)
-        raise kind(json.load(err)["message"]) from err
+        with err:
+            raise kind(json.load(err)["message"]) from err
     except OSError as err:
         raise HostError(f"the local host stopped while building {competition}: {err}") from err
 

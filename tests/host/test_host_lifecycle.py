@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -141,11 +141,12 @@ def test_stale_address_of_another_program_is_not_believed(tmp_path: Path) -> Non
         write_json(tmp_path / "server.json", {"port": port, "pid": 1})
 
         def answer() -> None:
-            while True:
-                caller, _ = other.accept()
-                with caller:
-                    caller.recv(4096)
-                    caller.sendall(b"220 mail.example.org\r\n")
+            with suppress(OSError):  # ends when the listener is closed
+                while True:
+                    caller, _ = other.accept()
+                    with caller:
+                        caller.recv(4096)
+                        caller.sendall(b"220 mail.example.org\r\n")
 
         threading.Thread(target=answer, daemon=True).start()
         with local_host("digits", state=tmp_path) as address:
