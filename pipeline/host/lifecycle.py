@@ -61,16 +61,18 @@ def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostA
     files = State((state or default_state()).absolute())
     files.create()
     started = None
-    with files.users_lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        address = _running(files)
-        if address is None:
-            started = _start(files)
-            address = _wait_until_running(files, started)
-        _prepare(address, competition)
-        yield address
-    if started is not None:
-        _wait_until_stopped(started)
+    try:
+        with files.users_lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            address = _running(files)
+            if address is None:
+                started = _start(files)
+                address = _wait_until_running(files, started)
+            _prepare(address, competition)
+            yield address
+    finally:
+        if started is not None:
+            _wait_until_stopped(started)
 
 
 def serve(state: Path | None = None, port: int = 0) -> None:
