@@ -173,6 +173,6 @@ def _compare_with_list(archive: Path, listed: list[RemoteFile], endpoint: Endpoi
 @contextmanager
 def _progress_bar(competition: str) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, transient=True) as progress:
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"downloading {competition}", total=None)
         yield lambda received: progress.update(task, completed=received)

@@ -146,8 +146,8 @@ def test_hung_call_is_killed_and_the_next_one_works(
     endpoint: Endpoint, server: FaultServer
 ) -> None:
     server.book.faults["GetSubmissionLimits"] = [hang]
-    with KaggleClient(endpoint, timeout=1.5) as client:
-        with pytest.raises(HostError, match=r"timeout: no answer for 2 s"):
+    with KaggleClient(endpoint, timeout=3) as client:
+        with pytest.raises(HostError, match=r"timeout: no answer for 3 s"):
             client.limits(COMPETITION)
         assert client.limits(COMPETITION).today == 3
 

@@ -66,7 +66,7 @@ def test_failures_show_no_secret(
     for endpoint in endpoints(server, tmp_path):
         server.book.faults["GetSubmissionLimits"] = [fault] * ATTEMPTS
         with (
-            KaggleClient(endpoint, timeout=2) as client,
+            KaggleClient(endpoint, timeout=3) as client,
             pytest.raises(PipelineError) as caught,
         ):
             client.limits(COMPETITION)
