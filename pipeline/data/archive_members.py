@@ -47,7 +47,7 @@ class Member:
 
 def is_archive(path: Path) -> bool:
     """Whether the name says that this is an archive which can be read here."""
-    return path.is_file() and path.name.lower().endswith(_SUFFIXES)
+    return path.name.lower().endswith(_SUFFIXES) and path.is_file()
 
 
 def without_suffix(name: str) -> str:

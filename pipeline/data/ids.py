@@ -48,7 +48,11 @@ def short_ids(names: Sequence[str]) -> list[str]:
 def first_repeated(ids: Sequence[str]) -> tuple[int, str | None]:
     """How many ids repeat an earlier one, and the first that does."""
     seen: set[str] = set()
-    repeated = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    repeated = []
+    for name in ids:
+        if name in seen:
+            repeated.append(name)
+        seen.add(name)
     return len(repeated), repeated[0] if repeated else None
 
 

@@ -143,6 +143,7 @@ def png_claiming(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_broken_files_are_data_errors(tmp_path):
     good = saved(tmp_path, Image.fromarray(np.tile(COLOUR, (20, 20, 1))), "good.jpg").read_bytes()
     broken = {
