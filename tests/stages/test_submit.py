@@ -352,6 +352,7 @@ def test_real_host_scores_a_real_submission(
 ) -> None:
     """Download, submit and score with the local competition host itself, no stand-in."""
     monkeypatch.setenv("PIPELINE_HOST_STATE", str(tmp_path / "state"))
+    hosts._say_once.cache_clear()  # said once a process, and earlier tests were in this one
     workspace = Workspace(root=tmp_path / "checkout")
     download(workspace, "digits", "auto")
     raw = workspace.raw("digits")
