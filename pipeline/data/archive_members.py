@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -35,6 +36,8 @@ _TARS: dict[str, Opener] = {
 }
 _SUFFIXES = (".zip", *_TARS, *_STREAMS)
 CHUNK = 2**20
+_END_RECORD_SPAN = 22 + 2**16  # the zip format's end record and the longest comment after it
+_COUNTED_ELSEWHERE = 2**16 - 1  # the mark of a zip64 archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ def damage_reported(label: str) -> Iterator[None]:
         EOFError,
         NotImplementedError,  # a compression method or zip version it cannot read
         RuntimeError,  # an encrypted member
-        UnicodeError,
+        ValueError,
+        OverflowError,
         lzma.LZMAError,
         struct.error,
         tarfile.TarError,
@@ -99,8 +103,8 @@ def damage_reported(label: str) -> Iterator[None]:
     ) as err:
         raise _damaged(label, err) from err
     except OSError as err:
-        # bz2 and gzip report bad data as an OSError without a number.
-        if err.errno is not None:
+        # bz2 and gzip report bad data without a number; a wrong offset is an invalid seek.
+        if err.errno not in {None, errno.EINVAL}:
             raise
         raise _damaged(label, err) from err
 
@@ -111,6 +115,7 @@ def _damaged(label: str, reason: Exception) -> DataError:
 
 def _zip_members(archive: Path, label: str) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as opened:
+        _check_count(archive, len(opened.infolist()))
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
@@ -120,6 +125,21 @@ def _zip_members(archive: Path, label: str) -> Iterator[Member]:
             else:
                 with opened.open(info) as content:
                     yield Member(info.filename, content)
+
+
+def _check_count(archive: Path, found: int) -> None:
+    """zipfile does not notice when a damaged entry of a zip's directory swallows the next ones.
+
+    Raises:
+        BadZipFile: the directory's end record counts another number of entries.
+    """
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - _END_RECORD_SPAN))
+        tail = file.read()
+    start = tail.rfind(b"PK\x05\x06")
+    (expected,) = struct.unpack_from("<H", tail, start + 10)
+    if expected not in {found % 2**16, _COUNTED_ELSEWHERE}:
+        raise zipfile.BadZipFile(f"{found} entries in its directory, {expected} expected")
 
 
 def _tar_members(opener: Opener, archive: Path, label: str) -> Iterator[Member]:

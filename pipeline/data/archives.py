@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
 
 from pipeline.artifacts import storage_errors
 from pipeline.data.archive_members import (
@@ -187,27 +188,35 @@ def _write_members(members: Iterator[Member], into: Path, label: str, budget: _B
         if not parts or not _LEFT_BY_DESKTOPS.isdisjoint(parts) or parts[-1].startswith("._"):
             continue
         names.add(parts, is_file=member.content is not None)
-        target = into.joinpath(*parts)
-        try:
-            _write_member(member, target, budget)
-        except OSError as err:
-            if err.errno not in _UNUSABLE_NAME_ERRNOS:
-                raise
-            raise DataError(
-                f"{label}: {member.name[:80]!r} cannot be a file name here ({err.strerror}); "
-                "rename it in the archive"
-            ) from err
+        with _usable_name(member.name, label):
+            file = _create(member, into.joinpath(*parts))
+        if file is not None and member.content is not None:
+            with file:
+                while chunk := member.content.read(CHUNK):
+                    budget.take(len(chunk))
+                    file.write(chunk)
 
 
-def _write_member(member: Member, target: Path, budget: _Budget) -> None:
-    folder = target if member.content is None else target.parent
-    folder.mkdir(parents=True, exist_ok=True)
+def _create(member: Member, target: Path) -> IO[bytes] | None:
+    """Create the member's folder, or the folders above its file and that file, opened."""
     if member.content is None:
-        return
-    with target.open("xb") as file:
-        while chunk := member.content.read(CHUNK):
-            budget.take(len(chunk))
-            file.write(chunk)
+        target.mkdir(parents=True, exist_ok=True)
+        return None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.open("xb")
+
+
+@contextmanager
+def _usable_name(name: str, label: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in _UNUSABLE_NAME_ERRNOS:
+            raise
+        raise DataError(
+            f"{label}: {name[:80]!r} cannot be a file name here ({err.strerror}); "
+            "rename it in the archive"
+        ) from err
 
 
 def _safe_parts(name: str, label: str) -> tuple[str, ...]:

@@ -126,6 +126,16 @@ def test_a_damaged_tar_header_is_not_taken_for_the_end(tmp_path):
     assert_refused(archive, "a.tar is damaged")
 
 
+def test_a_damaged_zip_directory_does_not_lose_files(tmp_path):
+    data = bytearray(zip_bytes({f"{i}.txt": b"x" for i in range(4)}))
+    first = data.index(b"PK\x01\x02")
+    comment_length = first + 32
+    data[comment_length] = data.index(b"PK\x01\x02", first + 1) - first
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(bytes(data))
+    assert_refused(archive, "a.zip is damaged.*3 entries in its directory, 4 expected")
+
+
 def test_a_damaged_nested_archive_names_both(tmp_path):
     archive = tmp_path / "competition.zip"
     archive.write_bytes(zip_bytes({"train.zip": b"PK not a zip", "a.txt": b"a"}))
