@@ -24,7 +24,7 @@ from pipeline.errors import BusyError, ConfigError, HostError, StorageError
 from pipeline.host.app import LOOPBACK
 from pipeline.host.catalog import available_competitions, check_available
 from pipeline.host.server import run_server
-from pipeline.host.state import State, default_state
+from pipeline.host.state import STATE_VARIABLE, State, default_state
 from pipeline.host.wire import EXIT_CODE_HEADER
 
 __all__ = ["HostAddress", "available_competitions", "default_state", "local_host", "serve"]
@@ -100,6 +100,7 @@ def _directions(state: State, port: int) -> str:
         "KAGGLE_USERNAME": credentials["username"],
         "KAGGLE_KEY": credentials["key"],
         "HOME": str(state.home),
+        STATE_VARIABLE: str(state.folder),
     }
     lines = [
         f"# The local competition host listens on {proxy}; Ctrl-C stops it.",

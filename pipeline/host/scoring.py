@@ -12,8 +12,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from pipeline.competition import Competition
-
-_PROBABILITY_SUM_TOLERANCE = 1e-3
+from pipeline.data.submission.check import SUM_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def _check_values(table: pd.DataFrame, competition: Competition, metric: Metric)
     inside = (np.isfinite(numbers) & numbers.ge(0) & numbers.le(1)).all(axis=1)
     _reject("rows have a value that is not a probability in [0, 1]", table.index[~inside])
     if metric.values == "probabilities":
-        sums = (numbers.sum(axis=1) - 1).abs() <= _PROBABILITY_SUM_TOLERANCE
+        sums = (numbers.sum(axis=1) - 1).abs() <= SUM_TOLERANCE
         _reject("rows have probabilities that do not add up to 1", table.index[~sums])
 
 

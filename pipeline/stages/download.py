@@ -15,7 +15,7 @@ from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedCol
 from pipeline.artifacts import MANIFEST, is_complete, read_json, storage_errors, whole_folder
 from pipeline.client.client import KaggleClient, RemoteFile
 from pipeline.client.endpoint import Endpoint
-from pipeline.data.archives import extract_archive
+from pipeline.data.archives import extract_archive, unpack_archives
 from pipeline.errors import DataError, HostError, PipelineError, StorageError
 from pipeline.stages.console import say
 from pipeline.stages.hosts import HostChoice, check_slug, choose_host, open_client
@@ -25,8 +25,8 @@ from pipeline.workspace import Workspace
 def download(workspace: Workspace, competition: str, host: str) -> None:
     """Make data/<competition>/raw/ hold the competition's files from `host`.
 
-    Files that a person put there are used as they are. Files from another host are replaced as a
-    whole, never mixed.
+    Files that a person put there are used as they are; archives among them are unpacked. Files
+    from another host are replaced as a whole, never mixed.
 
     Raises:
         ConfigError: the host or the competition is unknown.
@@ -37,6 +37,8 @@ def download(workspace: Workspace, competition: str, host: str) -> None:
     check_slug(competition)
     raw = workspace.raw(competition)
     if _has_own_files(raw):
+        for archive in unpack_archives(raw):
+            say("download", f"replaced {raw / archive} by its content")
         say("download", f"{raw} holds your own files, used as they are")
         return
     if is_complete(raw):
@@ -105,8 +107,8 @@ def _fetch(client: KaggleClient, competition: str, raw: Path) -> None:
         source = {"host": client.endpoint.name, "instance": client.endpoint.instance}
         with whole_folder(raw, source) as whole:
             extract_archive(archive, whole)
-    megabytes = sum(file.size for file in listed) / 1e6
-    say("download", f"done: {len(listed)} files, {megabytes:.1f} MB, in {raw}")
+    sizes = [file["size"] for file in read_json(raw / MANIFEST)["files"].values()]
+    say("download", f"done: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, in {raw}")
 
 
 def _check_space(raw: Path, listed: list[RemoteFile]) -> None:

@@ -19,9 +19,10 @@ from pipeline.artifacts import (
 from pipeline.competition import Competition, competition_from
 from pipeline.data.cache import CACHE_VERSION, build_cache, load_cache
 from pipeline.data.contact_sheet import write_contact_sheet
-from pipeline.data.layouts import read_layout
+from pipeline.data.layouts import RawDataset, read_layout
 from pipeline.data.submission import SubmissionForm, read_form
 from pipeline.stages.console import say
+from pipeline.training.metrics import check_metric
 from pipeline.workspace import Workspace
 
 RESOLVED = "competition.json"
@@ -53,10 +54,11 @@ def preprocess(workspace: Workspace, competition: Competition) -> Path:
         raw, replace(dataset.competition, classes=dataset.classes), dataset.test.ids
     )
     with whole_folder(folder) as partial:
-        build_cache(dataset, partial)
+        size = build_cache(dataset, partial)
         cache = load_cache(partial)
         write_contact_sheet(cache.train, cache.classes, partial / CONTACT_SHEET)
         write_json(partial / RESOLVED, resolved.as_dict())
+    say("preprocess", f"images: {size}")
     say("preprocess", f"done: {folder}; look at {CONTACT_SHEET} in it")
     return folder
 
@@ -77,13 +79,14 @@ def _resolve(raw: Path, competition: Competition, test_ids: list[str]) -> Compet
     """Read the submission form now, so that what it leaves open fails before any training."""
     form = read_form(raw, competition, competition.classes, test_ids)
     if competition.metric is not None:
+        check_metric(competition.metric)
         return competition
-    metric = "accuracy" if form.values in {"label", "index"} else "log-loss"
+    metric = "accuracy" if form.values in {"label", "index"} else "log_loss"
     say("preprocess", f"metric {metric}, from the sample's {form.values}; key: metric")
     return replace(competition, metric=metric)
 
 
-def _counts(dataset: Any) -> str:
+def _counts(dataset: RawDataset) -> str:
     return (
         f"{len(dataset.train.ids)} training and {len(dataset.test.ids)} test images, "
         f"{len(dataset.classes)} classes"

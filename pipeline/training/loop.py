@@ -32,9 +32,13 @@ class FoldData:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
-    """What one epoch measured; losses are means per image, on plain validation images."""
+    """What one epoch measured; losses are means per image.
+
+    Validation sees plain images of `side` pixels, the size that the epoch trained on.
+    """
 
     epoch: int
+    side: int
     train_loss: float
     valid_loss: float
     valid_accuracy: float
@@ -70,10 +74,11 @@ def train_fold(
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
             losses.append(loss.detach())
-        valid_loss, valid_accuracy = evaluate(model, data, execution)
+        valid_loss, valid_accuracy = evaluate(model, data, execution, side)
         on_epoch(
             EpochMetrics(
                 epoch=epoch,
+                side=side,
                 train_loss=torch.stack(losses).mean().item(),
                 valid_loss=valid_loss,
                 valid_accuracy=valid_accuracy,
@@ -102,15 +107,15 @@ def epoch_batches(
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, data: FoldData, execution: Execution, batch: int = 512
+    model: nn.Module, data: FoldData, execution: Execution, side: int, batch: int = 512
 ) -> tuple[float, float]:
-    """Mean loss and accuracy on the fold's validation images, plain view."""
+    """Mean loss and accuracy on the fold's validation images, plain view, at side `side`."""
     model.eval()
     loss = correct = torch.zeros((), device=data.images.device)
     for index in data.valid.split(batch):
         view = fixed_view(len(index), 0, 0, False, data.images.device)
         with execution.autocast():
-            logits = model(take(data.images, index, view))
+            logits = model(shrink(take(data.images, index, view), side))
         labels = data.labels[index]
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
         correct = correct + (logits.argmax(1) == labels).sum()

@@ -26,7 +26,7 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(roc_auc_score(labels, probabilities, multi_class="ovr"))
 
 
-_METRICS: dict[str, Metric] = {"accuracy": _accuracy, "log-loss": _log_loss, "roc-auc": _roc_auc}
+_METRICS: dict[str, Metric] = {"accuracy": _accuracy, "log_loss": _log_loss, "roc_auc": _roc_auc}
 
 
 def metric_names() -> list[str]:
@@ -40,6 +40,15 @@ def score(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
     Raises:
         ConfigError: no metric has that name.
     """
+    check_metric(metric)
+    return _METRICS[metric](labels, probabilities)
+
+
+def check_metric(metric: str) -> None:
+    """Fail on an unknown name before any work is done.
+
+    Raises:
+        ConfigError: no metric has that name.
+    """
     if metric not in _METRICS:
         raise ConfigError(f"metric={metric!r} is unknown; choose from {', '.join(metric_names())}")
-    return _METRICS[metric](labels, probabilities)

@@ -64,7 +64,12 @@ def quick() -> Recipe:
     return Recipe(epochs=22, batch_size=128, dropout=0.0, small_epochs=0.6, small_side=0.625)
 
 
-_RECIPES: dict[str, Callable[[], Recipe]] = {"quick": quick}
+def smoke() -> Recipe:
+    """Two epochs, to see that the whole chain works; the score means nothing."""
+    return Recipe(epochs=2, batch_size=128)
+
+
+_RECIPES: dict[str, Callable[[], Recipe]] = {"quick": quick, "smoke": smoke}
 
 
 def recipe_names() -> list[str]:

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from pipeline.host.state import STATE_VARIABLE
 from tests.stages.commands import REPOSITORY, Command, Outcome, run_pipeline, write_digit_images
 
 SMALL = ("--competition", "digits", "--folds", "2")
+SMOKE = (*SMALL, "--recipe", "smoke")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def test_a_second_submit_trains_nothing_and_uploads_nothing(
     for stage in ("download", "preprocess", "train", "predict", "submission"):
         (line,) = [line for line in again.output.splitlines() if line.startswith(stage + " ")]
         assert "up to date" in line
-    assert "already" in again.output
+    assert "nothing uploaded: the same file went up" in again.output
     assert len(ledger(root)) == 1
 
 
@@ -82,7 +85,7 @@ def test_another_configuration_shares_the_fold_map(
 ) -> None:
     root, _ = finished
 
-    outcome = command("train", *SMALL, "--conv", "channel-selection", root=root)
+    outcome = command("train", *SMOKE, "--conv", "channel-selection", root=root)
 
     assert outcome.code == 0, outcome.errors
     assert len(list((root / "data/digits/folds").iterdir())) == 1
@@ -90,35 +93,46 @@ def test_another_configuration_shares_the_fold_map(
     assert len(maps) == 1
 
 
-def test_a_run_killed_between_folds_goes_on_and_ends_with_the_same_bytes(
+def test_a_run_killed_while_training_goes_on_and_ends_with_the_same_bytes(
     finished: tuple[Path, Outcome], command: Command, tmp_path: Path
 ) -> None:
-    root, _ = finished
-    (run,) = (root / "submissions/digits").glob("subkernel-*")
-    shutil.copytree(root / "data", tmp_path / "data")
-    shutil.copytree(run, tmp_path / "submissions/digits" / run.name)
-    killed = tmp_path / "submissions/digits" / run.name
-    for name in ("fold1", "oof.csv", "test.csv", "submission.csv"):
-        path = killed / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    record = json.loads((killed / "run.json").read_text())
-    del record["cv"]
-    (killed / "run.json").write_text(json.dumps(record))
-    weights = (killed / "fold0/weights.safetensors").stat().st_mtime_ns
+    shutil.copytree(finished[0] / "data", tmp_path / "straight/data")
+    shutil.copytree(finished[0] / "data", tmp_path / "killed/data")
+    assert command("submission", *SMOKE, root=tmp_path / "straight").code == 0
+    (straight,) = (tmp_path / "straight/submissions/digits").iterdir()
+    killed = tmp_path / "killed/submissions/digits" / straight.name
 
-    outcome = command("submission", *SMALL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "train", *SMOKE, "--root", str(tmp_path / "killed")],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until((killed / "fold0/manifest.json").exists)
+    process.kill()
+    process.wait()
+    assert not (killed / "oof.csv").exists()
+    first_fold = (killed / "fold0/weights.safetensors").stat().st_mtime_ns
+    outcome = command("submission", *SMOKE, root=tmp_path / "killed")
 
     assert outcome.code == 0, outcome.errors
-    assert (killed / "fold0/weights.safetensors").stat().st_mtime_ns == weights
+    assert (killed / "fold0/weights.safetensors").stat().st_mtime_ns == first_fold
     for name in ("oof.csv", "test.csv", "submission.csv"):
-        assert (killed / name).read_bytes() == (run / name).read_bytes()
+        assert (killed / name).read_bytes() == (straight / name).read_bytes()
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_files_put_there_by_hand_need_no_host(command: Command, tmp_path: Path) -> None:
     raw = tmp_path / "data/my-digits/raw"
     write_digit_images(raw)
 
-    outcome = command("submission", "--competition", "my-digits", "--folds", "2")
+    outcome = command("submission", "--competition", "my-digits", *SMOKE[2:])
 
     assert outcome.code == 0, outcome.errors
     (csv,) = (tmp_path / "submissions/my-digits").glob("*/submission.csv")
@@ -133,7 +147,7 @@ def test_a_changed_image_makes_another_cache_and_another_run(
 ) -> None:
     raw = tmp_path / "data/my-digits/raw"
     write_digit_images(raw)
-    options = ("--competition", "my-digits", "--folds", "2")
+    options = ("--competition", "my-digits")
     assert command("preprocess", *options).code == 0
     (raw / "train/0000.png").write_bytes((raw / "train/0010.png").read_bytes())
 
@@ -154,7 +168,7 @@ def test_training_needs_none_of_the_hosts_files(
     assert (Path(state) / "host.sqlite3").exists()
     script = (
         f'mount -t tmpfs hidden {state} && test -z "$(ls {state})" && '
-        f"{sys.executable} -m pipeline submission {' '.join(SMALL)} --seed 1 --root {tmp_path}"
+        f"{sys.executable} -m pipeline submission {' '.join(SMOKE)} --root {tmp_path}"
     )
 
     outcome = subprocess.run(
@@ -180,7 +194,7 @@ def test_digits_needs_no_network(command: Command, tmp_path: Path) -> None:
     state = tmp_path / "state"
     script = (
         f"{loopback} && {STATE_VARIABLE}={state} {sys.executable} -m pipeline submit "
-        f"{' '.join(SMALL)} --root {tmp_path}"
+        f"{' '.join(SMOKE)} --root {tmp_path}"
     )
 
     outcome = subprocess.run(

@@ -14,7 +14,7 @@ import pytest
 from pipeline.host.state import STATE_VARIABLE
 from tests.stages.commands import REPOSITORY, Command, Outcome, write_digit_images
 
-MINE = ("--competition", "my-digits", "--folds", "2")
+MINE = ("--competition", "my-digits")
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def administer(environment: dict[str, str], *arguments: str) -> None:
 
 
 def test_the_daily_limit(command: Command, tmp_path: Path, own_host: dict[str, str]) -> None:
-    options = ("--competition", "digits", "--folds", "2")
+    options = ("--competition", "digits", "--folds", "2", "--recipe", "smoke")
     assert command("download", *options, **own_host).code == 0
     administer(own_host, "daily-limit", "digits", "1")
     assert command("submit", *options, **own_host).code == 0

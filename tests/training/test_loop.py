@@ -76,7 +76,7 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never(digits):
 def test_evaluate_counts_every_validation_image_once(digits):
     model = NETWORK.build(torch.zeros(1), torch.ones(1)).eval()
 
-    loss, accuracy = evaluate(model, digits, FP32, batch=64)
+    loss, accuracy = evaluate(model, digits, FP32, side=8, batch=64)
 
     with torch.inference_mode():
         logits = model(digits.images[digits.valid])

@@ -1,0 +1,121 @@
+"""Every command of the README is run, on a small competition where it would take long."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stages.commands import write_digit_images
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SMALL = "COMPETITION=digits FOLDS=2 RECIPE=smoke"
+
+# What is appended to a command to make it small; None: it has a test of its own below.
+COMMANDS: dict[str, str | None] = {
+    "make submit CONV=subkernel": SMALL,
+    "make submit CONV=channel-selection": SMALL,
+    "make submit COMPETITION=digits": SMALL,
+    "make submission COMPETITION=my-competition": "FOLDS=2 RECIPE=smoke",
+    "make help": "",
+    "make ledger": "",
+    "make test": None,
+    "make host": None,
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with this interpreter's packages, and one competition by hand."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy2(REPOSITORY / name, root / name)
+    shutil.copytree(
+        REPOSITORY / "pipeline", root / "pipeline", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (root / ".venv").symlink_to(sys.prefix)
+    write_digit_images(root / "data/my-competition/raw")
+    return root
+
+
+def make(checkout: Path, command: str) -> list[str]:
+    """The command, with the packages taken as installed."""
+    return [*command.split(), "-C", str(checkout), "--old-file=.venv/installed"]
+
+
+def test_every_command_of_the_readme_is_known_here() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    commands = {line for block in blocks for line in block.splitlines() if line}
+
+    assert commands == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", [c for c, extra in COMMANDS.items() if extra is not None])
+def test_the_command_works(checkout: Path, command: str) -> None:
+    extra = COMMANDS[command]
+
+    result = subprocess.run(
+        make(checkout, f"{command} {extra}"), capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()
+
+
+def test_make_test_lints_types_and_tests(checkout: Path) -> None:
+    """Only looked at: running it from a test would never end."""
+    result = subprocess.run(
+        make(checkout, "make -n test"), capture_output=True, text=True, check=True
+    )
+
+    for tool in ("ruff check", "ruff format --check", "mypy", "pytest"):
+        assert tool in result.stdout
+
+
+def test_make_host_prints_an_environment_for_the_plain_kaggle_command(
+    checkout: Path, tmp_path: Path
+) -> None:
+    host = subprocess.Popen(
+        make(checkout, "make host"),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PIPELINE_HOST_STATE": str(tmp_path / "state")},
+    )
+    try:
+        assert host.stdout is not None
+        lines = []
+        while "PIPELINE_HOST_STATE" not in (line := host.stdout.readline()):
+            assert line, "the host ended before it printed its environment"
+            lines.append(line)
+        kaggle = Path(sys.executable).with_name("kaggle")
+        script = "".join(lines) + f"{kaggle} competitions files digits"
+        result = subprocess.run(
+            ["sh", "-c", script], capture_output=True, text=True, check=False, timeout=120
+        )
+    finally:
+        os.killpg(host.pid, signal.SIGINT)
+        host.wait(timeout=30)
+
+    assert result.returncode == 0, result.stderr
+    assert "sample_submission.csv" in result.stdout
+
+
+def test_the_help_names_every_target_and_variable(checkout: Path) -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    variables = re.findall(r"^([A-Z]+) \??=.*##", makefile, flags=re.MULTILINE)
+
+    printed = subprocess.run(
+        make(checkout, "make help"), capture_output=True, text=True, check=True
+    ).stdout
+
+    shown = {line.split()[0] for line in printed.splitlines() if line.startswith("  ")}
+    assert shown == set(phony.split()) | set(variables)
