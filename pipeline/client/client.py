@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from pipeline.client.calls import Calls, is_refusal
 from pipeline.client.credentials import scrub
 from pipeline.client.endpoint import Endpoint
-from pipeline.client.failures import CallFailedError, Failure, error_for
-from pipeline.client.process import WorkerProcess
-from pipeline.client.retries import call_with_retries, is_passing, is_rate_limited
+from pipeline.client.failures import CallFailedError, Failure
+from pipeline.client.kernels import KernelVersion, Kernels
+from pipeline.client.retries import is_rate_limited
 from pipeline.errors import DataError, HostError, LimitError
 
 MOST_LISTED_FILES = 4_000
@@ -76,8 +76,8 @@ class KaggleClient:
 
     def __init__(self, endpoint: Endpoint, *, timeout: float = 120.0) -> None:
         self.endpoint = endpoint
-        self._timeout = timeout
-        self._worker = WorkerProcess(endpoint.environment)
+        self._calls = Calls(endpoint, timeout)
+        self.kernels = Kernels(self._calls)
 
     def __enter__(self) -> Self:
         return self
@@ -88,12 +88,12 @@ class KaggleClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._worker.close()
+        self._calls.close()
 
     def files(self, competition: str) -> list[RemoteFile]:
         """The competition's files, the first `MOST_LISTED_FILES` of them."""
-        with self._errors("listing the files", competition):
-            found = self._read("files", competition=competition, most=MOST_LISTED_FILES)
+        with self._calls.errors("listing the files", competition):
+            found = self._calls.read("files", competition=competition, most=MOST_LISTED_FILES)
             return [RemoteFile(file["name"], int(file["size"])) for file in found]
 
     def download(
@@ -113,9 +113,9 @@ class KaggleClient:
             return received
 
         archive = folder / f"{competition}.zip"
-        with self._errors("the download", competition):
+        with self._calls.errors("the download", competition):
             try:
-                self._read("download", progress, competition=competition, folder=str(folder))
+                self._calls.read("download", progress, competition=competition, folder=str(folder))
             except CallFailedError as failed:
                 if failed.failure.kind != "protocol":
                     raise
@@ -131,13 +131,13 @@ class KaggleClient:
 
     def limits(self, competition: str) -> Limits:
         """How many submissions are left."""
-        with self._errors("reading the submission limit", competition):
-            return Limits(**self._read("limits", competition=competition))
+        with self._calls.errors("reading the submission limit", competition):
+            return Limits(**self._calls.read("limits", competition=competition))
 
     def submissions(self, competition: str) -> list[Submission]:
         """The latest submissions to the competition, newest first."""
-        with self._errors("listing the submissions", competition):
-            found = self._read("submissions", competition=competition)
+        with self._calls.errors("listing the submissions", competition):
+            found = self._calls.read("submissions", competition=competition)
             return [self._submission(values) for values in found]
 
     def submission(self, ref: int) -> Submission:
@@ -177,16 +177,31 @@ class KaggleClient:
             LimitError: no submission is left today.
             HostError: the upload failed, or its outcome is not known.
         """
+        upload_seconds = csv.stat().st_size / _SLOWEST_UPLOAD
+        arguments = {"path": str(csv), "more_seconds": upload_seconds}
+        return self._submit("submit", competition, message, arguments)
+
+    def submit_kernel(
+        self, competition: str, kernel: KernelVersion, file: str, message: str
+    ) -> int:
+        """Submit the file of that name which a kernel's version writes, once; as `submit`."""
+        arguments = {"kernel": kernel.kernel, "version": kernel.version, "file": file}
+        return self._submit("submit_kernel", competition, message, arguments)
+
+    def _submit(
+        self, operation: str, competition: str, message: str, arguments: dict[str, Any]
+    ) -> int:
         known = {submission.ref for submission in self.submissions(competition)}
-        arguments = {"competition": competition, "path": str(csv), "message": message}
-        timeout = self._timeout + csv.stat().st_size / _SLOWEST_UPLOAD
-        with self._errors("the upload", competition):
+        with self._calls.errors("the upload", competition):
             try:
-                ref: int = call_with_retries(
-                    lambda: self._worker.call("submit", arguments, timeout=timeout),
+                ref: int = self._calls.write(
+                    operation,
+                    competition=competition,
+                    message=message,
                     worth_retrying=lambda err: (
                         is_rate_limited(err) and not self.limits(competition).exhausted
                     ),
+                    **arguments,
                 )
                 failure = Failure("protocol", "the file was not taken")
             except CallFailedError as failed:
@@ -203,7 +218,7 @@ class KaggleClient:
         """
         if failure.kind == "http" and failure.status in {400, 403, 429}:
             self._refuse_if_exhausted(competition, failure)
-        if failure.kind == "credentials" or 400 <= (failure.status or 0) < 500:
+        if is_refusal(failure):
             raise CallFailedError(failure)
         for submission in self.submissions(competition):
             if submission.ref not in known and submission.description == message:
@@ -222,9 +237,9 @@ class KaggleClient:
             )
 
     def _look_up(self, ref: int) -> Submission | None:
-        with self._errors(f"reading submission {ref}"):
+        with self._calls.errors(f"reading submission {ref}"):
             try:
-                found = self._submission(self._read("submission", ref=ref))
+                found = self._submission(self._calls.read("submission", ref=ref))
             except CallFailedError as failed:
                 if failed.failure.status == 404:
                     return None
@@ -235,16 +250,6 @@ class KaggleClient:
                 "rerun later"
             )
         return found
-
-    def _read(
-        self, operation: str, progress: Callable[[], int] | None = None, **arguments: Any
-    ) -> Any:
-        return call_with_retries(
-            lambda: self._worker.call(
-                operation, arguments, timeout=self._timeout, progress=progress
-            ),
-            worth_retrying=is_passing,
-        )
 
     def _submission(self, values: dict[str, Any]) -> Submission:
         return Submission(
@@ -257,13 +262,6 @@ class KaggleClient:
             # The client drops the zone; the host's times are UTC.
             submitted_at=f"{values['date']}Z" if values["date"] else None,
         )
-
-    @contextmanager
-    def _errors(self, doing: str, competition: str | None = None) -> Iterator[None]:
-        try:
-            yield
-        except CallFailedError as failed:
-            raise error_for(failed.failure, self.endpoint, doing, competition) from None
 
 
 def _score(text: str | None) -> float | None:

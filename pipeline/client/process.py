@@ -13,10 +13,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
+import pipeline
 from pipeline.client.credentials import scrub
 from pipeline.client.failures import CallFailedError, Failure
 
-_WORKER = Path(__file__).with_name("worker.py")
+# Off the path again before the client is imported: no module here may stand in for one of its own.
+_START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from pipeline.client.worker import main; "
+    "del sys.path[0]; main()"
+)
+_ROOT = str(Path(pipeline.__path__[0]).parent)
 _POLL_SECONDS = 0.5
 _LONGEST_MESSAGE = 300
 
@@ -84,8 +91,7 @@ class _Child:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
-            # -P: the worker's own folder must not offer its modules to the client's imports.
-            [sys.executable, "-P", str(_WORKER)],
+            [sys.executable, "-P", "-c", _START, _ROOT],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

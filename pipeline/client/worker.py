@@ -3,7 +3,6 @@
 Reads one JSON request a line on standard input, writes one JSON reply a line on standard output:
 {"result": ...} or {"failure": {"kind", "status", "message", "retry_after", "errno"}}. The client
 prints to standard output, so that is moved to standard error before it is imported.
-Run as a script, with nothing of this package on its path.
 """
 
 from __future__ import annotations
@@ -15,21 +14,13 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from queue import SimpleQueue
 from typing import IO, Any
 
+from pipeline.client import worker_kernels
+from pipeline.client.worker_api import signed_in_api
+
 PAGE_SIZE = 200
-
-
-@cache
-def signed_in_api() -> Any:
-    """The client, authenticated; its own import tries first and hides why it failed."""
-    import kaggle
-
-    if kaggle.api.CONFIG_NAME_AUTH_METHOD not in kaggle.api.config_values:
-        kaggle.api.authenticate()
-    return kaggle.api
 
 
 def list_files(competition: str, most: int) -> list[dict[str, Any]]:
@@ -62,6 +53,14 @@ def get_limits(competition: str) -> dict[str, int]:
 def submit_file(competition: str, path: str, message: str) -> int:
     """Upload a submission; 0 where the client says that the upload failed."""
     reply = signed_in_api().competition_submit(path, message, competition, quiet=True)
+    return int(reply.ref or 0)
+
+
+def submit_kernel(competition: str, kernel: str, version: int, file: str, message: str) -> int:
+    """Submit what a kernel's version writes; 0 where the client says that it was not taken."""
+    reply = signed_in_api().competition_submit_code(
+        file, message, competition, kernel, version, quiet=True
+    )
     return int(reply.ref or 0)
 
 
@@ -98,8 +97,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "download": download_files,
     "limits": get_limits,
     "submit": submit_file,
+    "submit_kernel": submit_kernel,
     "submission": get_submission,
     "submissions": list_submissions,
+    **worker_kernels.OPERATIONS,
 }
 
 
@@ -190,7 +191,3 @@ def main() -> None:
         reply = answer(json.loads(requests.get()))
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
-
-
-if __name__ == "__main__":
-    main()
