@@ -1,0 +1,95 @@
+"""From the package's sources and a run's settings to a folder that `kaggle kernels push` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.competition import load_competition
+from pipeline.notebooks.compose import compose, template_source
+from pipeline.notebooks.definition import definition_toml
+from pipeline.notebooks.files import KernelFiles, notebook_bytes
+from pipeline.notebooks.metadata import METADATA, kernel_metadata
+from pipeline.notebooks.modules import PACKAGE, needed_modules
+from pipeline.notebooks.slugs import compare_slug, kernel_slug
+
+SHIPPED = PACKAGE / "competitions"  # holds no competition.toml: the package's definition alone
+
+
+class Choices(Protocol):
+    """What a notebook is generated for; `pipeline.stages.settings.Settings` is one."""
+
+    @property
+    def competition(self) -> str: ...
+    @property
+    def conv(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def folds(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def generate_kernel(choices: Choices, folder: Path, definition: Path = SHIPPED) -> KernelFiles:
+    """Write the kernel that trains one variant into `folder`.
+
+    `definition` is the folder of the user's own competition.toml, if there is one.
+
+    Raises:
+        ConfigError: the notebook reaches 1 MB, or Kaggle would not take the slug.
+    """
+    kernel = variant_kernel(choices, definition)
+    kernel.write(folder)
+    return kernel
+
+
+def variant_kernel(choices: Choices, definition: Path = SHIPPED) -> KernelFiles:
+    """The kernel that trains one variant and writes its submission."""
+    slug = kernel_slug(choices.competition, choices.conv)
+    parameters = {"CONV": choices.conv, **_shared(choices)}
+    return _kernel(slug, "variant.py", parameters, definition)
+
+
+def compare_kernel(
+    choices: Choices, convs: Sequence[str], definition: Path = SHIPPED
+) -> KernelFiles:
+    """The kernel that trains several convolutions and submits the one with the best CV."""
+    slug = compare_slug(choices.competition)
+    parameters = {"CONVS": list(convs), **_shared(choices)}
+    return _kernel(slug, "compare.py", parameters, definition)
+
+
+def _shared(choices: Choices) -> dict[str, Any]:
+    return {
+        "COMPETITION": choices.competition,
+        "MODEL": choices.model,
+        "RECIPE": choices.recipe,
+        "FOLDS": choices.folds,
+        "SEED": choices.seed,
+    }
+
+
+def _kernel(
+    slug: str, template_name: str, parameters: dict[str, Any], definition: Path
+) -> KernelFiles:
+    competition = load_competition(parameters["COMPETITION"], definition)
+    template = template_source(template_name)
+    toml = {f"pipeline/competitions/{competition.slug}.toml": definition_toml(competition)}
+    modules = {**needed_modules(), **toml}
+    made_from = json.dumps([template, modules, parameters], sort_keys=True)
+    story = {
+        "title": competition.title or competition.slug,
+        "sources": hashlib.sha256(made_from.encode()).hexdigest(),
+    }
+    notebook = compose(template, parameters, modules, story)
+    metadata = json.dumps(kernel_metadata(slug, competition.slug), indent=2) + "\n"
+    return KernelFiles(
+        slug,
+        {f"{slug}.ipynb": notebook_bytes(notebook), METADATA: metadata.encode()},
+    )

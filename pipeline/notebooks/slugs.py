@@ -1,0 +1,55 @@
+"""Names of kernels. Kaggle derives the slug from the title; here the title follows the slug."""
+
+from __future__ import annotations
+
+import re
+
+from pipeline.errors import ConfigError
+
+_SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_LENGTHS = range(5, 51)
+
+
+def kernel_slug(competition: str, conv: str) -> str:
+    """The slug of a variant's kernel.
+
+    Raises:
+        ConfigError: Kaggle would not take it.
+    """
+    return check_slug(f"{competition}-{conv}")
+
+
+def compare_slug(competition: str) -> str:
+    """The slug of a competition's comparing kernel.
+
+    Raises:
+        ConfigError: Kaggle would not take it.
+    """
+    return check_slug(f"{competition}-compare")
+
+
+def title_of(slug: str) -> str:
+    """A title that Kaggle turns into exactly `slug`.
+
+    Raises:
+        ConfigError: no title does, or it would be too short or too long.
+    """
+    return check_slug(slug).replace("-", " ").title()
+
+
+def check_slug(slug: str) -> str:
+    """The slug itself.
+
+    Raises:
+        ConfigError: Kaggle would not take it.
+    """
+    if not _SLUG.fullmatch(slug):
+        raise ConfigError(
+            f"kernel slug {slug!r}: use lower-case letters, digits and single hyphens between them"
+        )
+    if len(slug) not in _LENGTHS:
+        raise ConfigError(
+            f"kernel slug {slug!r} has {len(slug)} characters; "
+            f"Kaggle takes {_LENGTHS[0]} to {_LENGTHS[-1]}"
+        )
+    return slug

@@ -1,0 +1,134 @@
+"""The notebook of one variant, in percent format; this cell is left out of it."""
+# ruff: noqa: E402
+
+# %% [markdown]
+# # $title: $conv
+#
+# This notebook trains `$model`, built from `$conv` convolutions, on the competition
+# `$competition` and writes a checked `submission.csv`. It needs no internet and no package that
+# Kaggle's image lacks. With several GPUs, each trains a fold of its own.
+#
+# - **To try something else**, change the settings below and run all cells.
+# - **To submit**, save a version, wait until it has finished, and submit its `submission.csv`.
+# - **If the session is too short**, training stops in time; the last cell says how to go on.
+#
+# Generated from a package; the cells with its modules are collapsed. Change the package, not
+# this file.
+# Sources: `$sources`
+
+# %% [markdown]
+# ## Settings
+
+# %% tags=["parameters"]
+COMPETITION = "digits"  # its slug
+CONV = "subkernel"  # the convolution: subkernel or channel-selection
+MODEL = "resnet14"  # the network
+RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
+FOLDS = 5  # of cross-validation
+SEED = 0  # every random stream derives from it
+HOURS = 10.5  # of training at most; a session ends after 12
+COMMIT = ""  # of the package; filled in where it is pushed
+
+# %% [markdown]
+# ## The code
+#
+# The package's modules, written to a scratch folder and imported from there. Expand a cell to read
+# it.
+
+# %% tags=["modules"]
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+SCRATCH = Path(tempfile.mkdtemp(prefix="pipeline-"))
+CODE = SCRATCH / "code"
+sys.path.insert(0, str(CODE))
+os.environ["PIPELINE_COMMIT"] = COMMIT  # goes into the run's record
+
+# %% [markdown]
+# ## The data
+#
+# Found where Kaggle mounts it, decoded once into a cache of tensors. Look at the labels before
+# believing any score.
+
+# %%
+from IPython.display import Image, display
+
+from pipeline.competition import load_competition
+from pipeline.stages.kernel import finish_kernel, open_kernel, train_within
+from pipeline.stages.preprocess import CONTACT_SHEET, preprocess
+from pipeline.stages.settings import Settings
+from pipeline.training.deadline import Deadline
+
+KAGGLE = Path("/kaggle/input")
+INPUTS = KAGGLE if KAGGLE.is_dir() else Path("input")  # at home: ./input/<competition>/
+OUTPUT = Path.cwd()
+
+deadline = Deadline.after(HOURS * 3600)
+workspace = open_kernel(COMPETITION, inputs=INPUTS, working=OUTPUT, scratch=SCRATCH)
+settings = Settings(
+    competition=COMPETITION,
+    conv=CONV,
+    model=MODEL,
+    recipe=RECIPE,
+    folds=FOLDS,
+    seed=SEED,
+    root=workspace.root,
+)
+settings.check_names()
+cache = preprocess(workspace, load_competition(COMPETITION, workspace.root))
+display(Image(cache / CONTACT_SHEET))
+
+# %% [markdown]
+# ## Training
+#
+# Every image validates in exactly one fold. Precision is chosen for the device at hand.
+
+# %%
+run = train_within(settings, cache, deadline)
+
+# %% [markdown]
+# The loss of every fold by epoch. Validation falling with training is what you want; the gap
+# between them is overfitting. (Training sees augmented images and smoothed labels, so its loss
+# may be the higher one.)
+
+# %%
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pipeline.training.run import METRICS, Run
+
+if run is not None:
+    trained = Run.open(run)
+    figure, axes = plt.subplots(1, FOLDS, figsize=(3 * FOLDS, 3), sharey=True, squeeze=False)
+    for number, axis in enumerate(axes.flat):
+        history = pd.read_json(trained.fold(number) / METRICS, lines=True)
+        axis.plot(history["epoch"], history["train_loss"], label="train")
+        axis.plot(history["epoch"], history["valid_loss"], label="validation")
+        axis.set(title=f"fold {number}", xlabel="epoch", ylabel="loss")
+        axis.label_outer()
+    axes.flat[0].legend()
+    figure.tight_layout()
+    plt.show()
+
+# %% [markdown]
+# ## Prediction and submission
+#
+# Each test image is seen in several views by every fold's network, and the probabilities are
+# averaged. The file is checked against the competition's sample before it counts as written.
+
+# %%
+if run is not None:
+    submission_file = finish_kernel(workspace, cache, run, OUTPUT)
+    display(pd.read_csv(submission_file).head())
+
+# %% [markdown]
+# ## What this session leaves
+
+# %%
+if run is None:
+    print("The time was up before all folds were trained; nothing is lost. To go on, save this")
+    print("version, add its output as an input (Add Input > Notebook Output), and run again.\n")
+for file in sorted(path for path in OUTPUT.rglob("*") if path.is_file()):
+    print(f"{file.stat().st_size:>12,}  {file.relative_to(OUTPUT)}")

@@ -1,0 +1,50 @@
+"""kernels: write the committed notebooks, or tell which are stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.notebooks import KernelFiles, compare_kernel, variant_kernel
+from pipeline.stages.console import say
+from pipeline.stages.settings import Settings
+
+KERNELS = "kernels"
+COMPETITIONS = ("digits", "dog-vs-cat-vs-bird")
+CONVS = ("subkernel", "channel-selection")
+COMPARE = "compare"
+
+
+def write_kernels(root: Path) -> None:
+    """Write every committed kernel under `root`/kernels/.
+
+    Raises:
+        ConfigError: a notebook is larger than Kaggle takes.
+    """
+    for name, kernel in _committed():
+        folder = root / KERNELS / name
+        size = f"{kernel.notebook_size / 1000:.0f} kB of 1000"
+        if kernel.are_in(folder):
+            say("kernels", f"up to date: {folder} ({size})")
+        else:
+            kernel.write(folder)
+            say("kernels", f"done: {folder} ({size})")
+
+
+def stale_kernels(root: Path) -> list[str]:
+    """The committed kernels that differ from what the package would generate now."""
+    return [name for name, kernel in _committed() if not kernel.are_in(root / KERNELS / name)]
+
+
+def kernel_folder(root: Path, settings: Settings) -> Path:
+    """Where the kernel of a variant stands."""
+    return root / KERNELS / settings.competition / settings.conv
+
+
+def _committed() -> Iterator[tuple[str, KernelFiles]]:
+    """Folder under kernels/ and content of every committed kernel."""
+    for competition in COMPETITIONS:
+        for conv in CONVS:
+            settings = Settings(competition=competition, conv=conv)
+            yield f"{competition}/{conv}", variant_kernel(settings)
+        yield f"{competition}/{COMPARE}", compare_kernel(Settings(competition=competition), CONVS)
