@@ -13,7 +13,7 @@ from pipeline.client.calls import Calls, is_refusal
 from pipeline.client.credentials import scrub
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.failures import CallFailedError, Failure
-from pipeline.client.kernels import KernelVersion, Kernels
+from pipeline.client.kernels import Kernels, KernelVersion
 from pipeline.client.retries import is_rate_limited
 from pipeline.errors import DataError, HostError, LimitError
 

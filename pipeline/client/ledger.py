@@ -35,6 +35,7 @@ class Upload:
     submitted_at: str
     status: Status
     error: str | None = None
+    kernel: str | None = None  # owner/slug/version, where a kernel made the file
 
 
 class Ledger:

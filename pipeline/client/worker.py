@@ -17,8 +17,8 @@ from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
 from typing import IO, Any
 
-from pipeline.client import worker_kernels
 from pipeline.client.worker_api import signed_in_api
+from pipeline.client.worker_kernels import OPERATIONS as KERNEL_OPERATIONS
 
 PAGE_SIZE = 200
 
@@ -100,7 +100,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "submit_kernel": submit_kernel,
     "submission": get_submission,
     "submissions": list_submissions,
-    **worker_kernels.OPERATIONS,
+    **KERNEL_OPERATIONS,
 }
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.artifacts import read_json, sha256_of
 from pipeline.client.client import KaggleClient, Submission
+from pipeline.client.kernels import KernelVersion
 from pipeline.client.ledger import Ledger, Upload, find_upload, now
 from pipeline.competition import Competition
 from pipeline.data.submission import SubmissionForm, check_submission, predictions_sha256
@@ -22,13 +23,16 @@ from pipeline.stages.console import say
 from pipeline.stages.hosts import choose_host, open_client
 from pipeline.workspace import Workspace
 
+Via = Literal["file", "kernel"]
+
 _DESCRIPTION = re.compile(r"(?P<run>\S+) sha256:(?P<sha256>[0-9a-f]{16})")
 _AT_ONCE_SECONDS = 5.0
 _PATIENCE_SECONDS = 30 * 60.0
+_RERUN_PATIENCE_SECONDS = 12 * 3600.0  # a code competition runs the kernel again to score it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Candidate:
+class Candidate:
     """A run's submission file and what the ledger says of it."""
 
     competition: str
@@ -39,6 +43,7 @@ class _Candidate:
     cv_mean: float
     cv_std: float
     commit: str | None
+    kernel: KernelVersion | None
 
     @property
     def description(self) -> str:
@@ -64,27 +69,43 @@ def submit(
         HostError: the host failed, did not score in time, or could not score the file.
         ConfigError, CredentialsError, AccessError: the host cannot be used.
     """
-    candidate = _read_candidate(competition.slug, run, form)
-    ledger = Ledger(workspace.ledger)
-    earlier = _earlier(ledger, candidate, choose_host(host).instance)
+    candidate = read_candidate(competition.slug, run, form)
+    earlier = uploaded_as(workspace, candidate, choose_host(host).instance)
     if earlier and earlier.status != "PENDING" and not force:
         _say_why_not(earlier, candidate)
         return
     check_submission(candidate.csv, form)
     with open_client(host, competition.slug) as client:
-        mended = _mend(client, ledger, workspace.runs(competition.slug), form, competition.slug)
-        earlier = _earlier(ledger, candidate, client.endpoint.instance)
-        # An upload that was only just found is the one that a crash interrupted, forced or not.
-        if earlier and (earlier in mended or not force):
-            _say_why_not(_completed(client, ledger, earlier), candidate)
-        else:
-            _say_score(_completed(client, ledger, _upload(client, ledger, candidate)))
+        submit_run(client, workspace, form, candidate, force=force)
 
 
-def _read_candidate(competition: str, run: Path, form: SubmissionForm) -> _Candidate:
+def submit_run(
+    client: KaggleClient,
+    workspace: Workspace,
+    form: SubmissionForm,
+    candidate: Candidate,
+    *,
+    force: bool = False,
+    via: Via = "file",
+) -> None:
+    """As `submit`, of a checked file with an open client; `via` kernel submits its version."""
+    ledger = Ledger(workspace.ledger)
+    runs = workspace.runs(candidate.competition)
+    mended = _mend(client, ledger, runs, form, candidate.competition)
+    earlier = uploaded_as(workspace, candidate, client.endpoint.instance)
+    # An upload that was only just found is the one that a crash interrupted, forced or not.
+    if earlier and (earlier in mended or not force):
+        _say_why_not(_completed(client, ledger, earlier, via), candidate)
+    else:
+        upload = _upload(client, ledger, candidate, via)
+        _say_score(_completed(client, ledger, upload, via))
+
+
+def read_candidate(competition: str, run: Path, form: SubmissionForm) -> Candidate:
+    """A run folder's submission file, and the run's record."""
     made: dict[str, Any] = read_json(run / "run.json")
     csv = run / "submission.csv"
-    return _Candidate(
+    return Candidate(
         competition=competition,
         run=made["run"],
         csv=csv,
@@ -93,13 +114,19 @@ def _read_candidate(competition: str, run: Path, form: SubmissionForm) -> _Candi
         cv_mean=made["cv"]["mean"],
         cv_std=made["cv"]["std"],
         commit=made["commit"],
+        kernel=KernelVersion(**made["kernel"]) if "kernel" in made else None,
     )
 
 
-def _earlier(ledger: Ledger, candidate: _Candidate, instance: str | None) -> Upload | None:
+def uploaded_as(workspace: Workspace, candidate: Candidate, instance: str | None) -> Upload | None:
+    """The ledger's last upload of the same file or predictions to the host `instance`."""
     if instance is None:
         return None
-    uploads = [each for each in ledger.uploads() if each.competition == candidate.competition]
+    uploads = [
+        upload
+        for upload in Ledger(workspace.ledger).uploads()
+        if upload.competition == candidate.competition
+    ]
     return find_upload(
         uploads,
         instance=instance,
@@ -108,7 +135,7 @@ def _earlier(ledger: Ledger, candidate: _Candidate, instance: str | None) -> Upl
     )
 
 
-def _say_why_not(earlier: Upload, candidate: _Candidate) -> None:
+def _say_why_not(earlier: Upload, candidate: Candidate) -> None:
     """Say that nothing is uploaded, and why.
 
     Raises:
@@ -147,18 +174,18 @@ def _mend(
 
 def _candidate_described(
     description: str, runs: Path, form: SubmissionForm, competition: str
-) -> _Candidate | None:
+) -> Candidate | None:
     """The run that the description names, if its file is still the one that was uploaded."""
     described = _DESCRIPTION.fullmatch(description)
     folders = {folder.name: folder for folder in runs.glob("*") if folder.is_dir()}
     run = folders.get(described["run"]) if described else None
     if run is None or not (run / "submission.csv").is_file():
         return None
-    candidate = _read_candidate(competition, run, form)
+    candidate = read_candidate(competition, run, form)
     return candidate if candidate.description == description else None
 
 
-def _upload(client: KaggleClient, ledger: Ledger, candidate: _Candidate) -> Upload:
+def _upload(client: KaggleClient, ledger: Ledger, candidate: Candidate, via: Via) -> Upload:
     limits = client.limits(candidate.competition)
     say("submit", str(limits))
     if limits.exhausted:
@@ -166,7 +193,7 @@ def _upload(client: KaggleClient, ledger: Ledger, candidate: _Candidate) -> Uplo
             f"{client.endpoint.title}: {candidate.competition!r} takes no more submissions today "
             f"({limits}); nothing was uploaded, rerun after midnight UTC"
         )
-    ref = client.submit(candidate.competition, candidate.csv, candidate.description)
+    ref = _send(client, candidate, via)
     upload = _record(client, candidate, ref)
     say("submit", f"uploaded as submission {ref}, waiting for its score")
     try:
@@ -176,7 +203,18 @@ def _upload(client: KaggleClient, ledger: Ledger, candidate: _Candidate) -> Uplo
     return upload
 
 
-def _record(client: KaggleClient, candidate: _Candidate, ref: int) -> Upload:
+def _send(client: KaggleClient, candidate: Candidate, via: Via) -> int:
+    if via == "file":
+        return client.submit(candidate.competition, candidate.csv, candidate.description)
+    if candidate.kernel is None:
+        raise AssertionError("only what a kernel made is submitted by kernel")
+    file = candidate.csv.name
+    return client.submit_kernel(
+        candidate.competition, candidate.kernel, file, candidate.description
+    )
+
+
+def _record(client: KaggleClient, candidate: Candidate, ref: int) -> Upload:
     return Upload(
         competition=candidate.competition,
         run=candidate.run,
@@ -192,6 +230,7 @@ def _record(client: KaggleClient, candidate: _Candidate, ref: int) -> Upload:
         commit=candidate.commit,
         submitted_at=now(),
         status="PENDING",
+        kernel=str(candidate.kernel) if candidate.kernel else None,
     )
 
 
@@ -206,7 +245,7 @@ def _with_score(upload: Upload, submission: Submission) -> Upload:
     )
 
 
-def _completed(client: KaggleClient, ledger: Ledger, upload: Upload) -> Upload:
+def _completed(client: KaggleClient, ledger: Ledger, upload: Upload, via: Via) -> Upload:
     """The upload with the host's verdict; waits for it where it is not there yet.
 
     Raises:
@@ -214,11 +253,12 @@ def _completed(client: KaggleClient, ledger: Ledger, upload: Upload) -> Upload:
     """
     if upload.status != "PENDING":
         return upload
-    found = client.wait_for_score(upload.ref, patience=_PATIENCE_SECONDS)
+    patience = _PATIENCE_SECONDS if via == "file" else _RERUN_PATIENCE_SECONDS
+    found = client.wait_for_score(upload.ref, patience=patience)
     if found.status == "PENDING":
         raise HostError(
             f"{client.endpoint.title}: submission {upload.ref} has no score after "
-            f"{_PATIENCE_SECONDS / 60:.0f} minutes; rerun later, nothing is uploaded again"
+            f"{patience / 60:.0f} minutes; rerun later, nothing is uploaded again"
         )
     upload = _with_score(upload, found)
     ledger.append(upload)

@@ -19,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.client.fault_kernels import Kernels, on_kernel_call
+
 USERNAME, KEY, TOKEN = "alice", "4f1d0c7e9b2a4d6f8e0c1a3b5d7f9e2c", "KGAT_0d9c8b7a6f5e4d3c2b1a"
 COMPETITION = "digits"
 
@@ -83,6 +85,7 @@ class Book:
     log: list[str] = field(default_factory=list)
     ranges: list[int] = field(default_factory=list)
     token_is_active: bool = True
+    kernels: Kernels = field(default_factory=Kernels)
 
     def count(self, method: str) -> int:
         return self.log.count(method)
@@ -134,8 +137,10 @@ class Handler(BaseHTTPRequestHandler):
         self._run("PUT")
 
     def do_GET(self) -> None:
-        self.method = "GET"
-        self._run("GET")
+        path = urlsplit(self.path).path
+        kinds = {"/kernels/logs/": "StreamLog", "/output/": "DownloadOutput"}
+        self.method = next((name for part, name in kinds.items() if part in path), "GET")
+        self._run(self.method)
 
     def _run(self, method: str) -> None:
         self.server.book.log.append(method)
@@ -146,6 +151,8 @@ class Handler(BaseHTTPRequestHandler):
             self.operate()
 
     def operate(self) -> None:
+        if on_kernel_call(self):
+            return
         words = self.method if self.method.isupper() else re.sub(r"\B(?=[A-Z])", "_", self.method)
         getattr(self, f"on_{words.lower()}")(self.server.book)
 
@@ -188,6 +195,10 @@ class Handler(BaseHTTPRequestHandler):
     def on_put(self, book: Book) -> None:
         book.uploads["1"] = self.body
         self.send_json({})
+
+    def on_create_code_submission(self, book: Book) -> None:
+        self.on_create_submission(book)
+        book.submissions[-1]["asked"] = json.loads(self.body)
 
     def on_create_submission(self, book: Book) -> None:
         asked = json.loads(self.body)

@@ -1,0 +1,209 @@
+"""push: a variant's kernel from the package to a score, on the host's machine.
+
+Every step is recorded in the push's folder, whose name follows from what is pushed and where. A
+crash may fall between a step and its record: so a line with that name is in the pushed notebook,
+and the host is asked for a version that holds it before anything is pushed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline.artifacts import content_key, read_json, write_json
+from pipeline.client.client import KaggleClient
+from pipeline.client.credentials import known_secrets
+from pipeline.client.kernels import METADATA
+from pipeline.client.ledger import now
+from pipeline.competition import load_competition
+from pipeline.data.submission import SubmissionForm, check_submission
+from pipeline.errors import HostError, LimitError
+from pipeline.notebooks import KernelFiles, prepare_push, variant_kernel
+from pipeline.stages.console import say
+from pipeline.stages.download import download
+from pipeline.stages.hosts import check_slug, open_client
+from pipeline.stages.kernel_output import NoRunError, fetch_run
+from pipeline.stages.kernel_session import failure_text, wait_for_kernel
+from pipeline.stages.lock import only_command
+from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
+from pipeline.stages.provenance import provenance
+from pipeline.stages.push_record import PushFolder, PushRecord
+from pipeline.stages.settings import Settings
+from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
+
+_PUSHED_COPY = ".kernel"
+
+
+def push(settings: Settings, *, via: Via = "file") -> None:
+    """Push the settings' kernel, wait for it, and submit what it made; go on where it stopped.
+
+    The checkout is free for other commands while the kernel runs.
+
+    Raises:
+        ConfigError: a name is wrong, the kernel is too large, or a secret is in it.
+        LimitError: the GPU quota, or the day's submissions, are used up.
+        AccessError: the competition is not joined.
+        SubmissionError: the kernel's file breaks a rule of the competition; nothing was submitted.
+        HostError: the kernel failed, ran too long or left no submission, or the host failed.
+    """
+    settings.check_names()
+    check_slug(settings.competition)
+    with open_client(settings.host, settings.competition) as client:
+        with only_command(settings.workspace):
+            form = _form(settings)
+            folder = _begin(client, settings)
+            _push(client, settings, folder)
+        _wait(client, folder)
+        with only_command(settings.workspace):
+            _fetch(client, folder)
+            _submit(client, settings, form, folder, via)
+
+
+def _form(settings: Settings) -> SubmissionForm:
+    """The form of the submission, from the competition's own files."""
+    workspace, slug = settings.workspace, settings.competition
+    download(workspace, slug, settings.host)
+    cache = preprocess(workspace, load_competition(slug, workspace.competition(slug)))
+    return submission_form(workspace, resolved_competition(cache), cache)
+
+
+def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
+    """The folder of the push; a push that was begun is gone on with.
+
+    FORCE starts anew, except where it did so before and that push has not finished.
+    """
+    kernel = variant_kernel(settings, settings.workspace.competition(settings.competition))
+    owner = client.kernels.owner()
+    name = f"{owner}/{kernel.slug}"
+    instance = client.endpoint.instance
+    contents = {file: sha256(content).hexdigest() for file, content in kernel.files.items()}
+    run = f"{settings.conv}-kernel-{content_key([contents, name, instance], 8)}"
+    folder = PushFolder(settings.workspace.runs(settings.competition) / run)
+    if folder.started:
+        record = folder.record
+        if not settings.force or (record.forced and not record.finished):
+            say("push", f"going on with {record.pushed or name} in {folder.path}")
+            return folder
+    _check_quota(client, settings.competition)
+    commit: str | None = provenance()["commit"]
+    _write_copy(client, kernel, owner, commit, folder.path)
+    latest = client.kernels.latest_version(name)
+    folder.begin(
+        PushRecord(
+            kernel=name,
+            host=client.endpoint.name,
+            instance=instance,
+            commit=commit,
+            forced=settings.force,
+            # The latest version may be this very kernel, its record lost.
+            after=latest if settings.force else max(0, latest - 1),
+        )
+    )
+    return folder
+
+
+def _check_quota(client: KaggleClient, competition: str) -> None:
+    """Look at what is left before anything is pushed.
+
+    Raises:
+        LimitError: no GPU time is left this week.
+        AccessError: the competition is not joined.
+    """
+    quota, limits = client.kernels.quota(), client.limits(competition)
+    say("push", f"{quota or 'the host counts no GPU hours'}; {limits}")
+    if quota and quota.exhausted:
+        raise LimitError(
+            f"{client.endpoint.title}: the GPU quota is used up ({quota}); nothing was pushed, "
+            f"rerun after {quota.refreshes_at or 'it is refreshed'}"
+        )
+
+
+def _write_copy(
+    client: KaggleClient, kernel: KernelFiles, owner: str, commit: str | None, folder: Path
+) -> None:
+    """The copy that is pushed: owner, commit and the push's name in it, and no secret.
+
+    Raises:
+        ConfigError: a secret is in it.
+    """
+    secrets = {*known_secrets(client.endpoint.environment), *known_secrets(os.environ)}
+    with tempfile.TemporaryDirectory() as generated:
+        kernel.write(Path(generated))
+        copy = folder / _PUSHED_COPY
+        prepare_push(Path(generated), owner, commit or "none", copy, known=secrets)
+    path = copy / read_json(copy / METADATA)["code_file"]
+    notebook = read_json(path)
+    story = notebook["cells"][0]
+    story["source"] = [*story["source"], f"\n\nPush: `{folder.name}`"]
+    write_json(path, notebook)
+    say("push", f"{path.name}: {path.stat().st_size / 1000:.0f} kB, no secret found")
+
+
+def _push(client: KaggleClient, settings: Settings, folder: PushFolder) -> None:
+    record = folder.record
+    if record.pushed:
+        return
+    name = folder.path.name
+    pushed = client.kernels.pushed_version(record.kernel, name, after=record.after)
+    if pushed:
+        say("push", f"up to date: {pushed} on {client.endpoint.title} is this kernel")
+    else:
+        copy = folder.path / _PUSHED_COPY
+        pushed = client.kernels.push(copy, marker=name, after=record.after)
+        say("push", f"pushed {pushed} to {client.endpoint.title}")
+    folder.update(version=pushed.version, pushed_at=now())
+
+
+def _wait(client: KaggleClient, folder: PushFolder) -> None:
+    """Wait for the kernel to end.
+
+    Raises:
+        HostError: it failed, now or in an earlier command.
+    """
+    record = folder.record
+    if record.failure:
+        raise HostError(f"nothing pushed: {record.failure}")
+    if record.state or record.pushed is None:
+        return
+    status = wait_for_kernel(client, record.pushed, folder.path)
+    if status.state == "COMPLETE":
+        folder.update(state=status.state)
+        return
+    reason = status.message or "the host gives no reason"
+    raise _failed(client, folder, f"{record.pushed} ended as {status.state} ({reason})")
+
+
+def _failed(client: KaggleClient, folder: PushFolder, what: str) -> HostError:
+    failure = failure_text(folder.path, f"{client.endpoint.title}: {what}")
+    folder.update(failure=failure)
+    return HostError(failure)
+
+
+def _fetch(client: KaggleClient, folder: PushFolder) -> None:
+    record = folder.record
+    if record.fetched or record.pushed is None:
+        return
+    try:
+        fetch_run(client, record.pushed, folder.path, record.commit)
+    except NoRunError as err:
+        raise _failed(client, folder, f"{record.pushed}: {err}") from None
+    folder.update(fetched=True)
+    say("push", f"done: {folder.path} holds the run of {record.pushed}")
+
+
+def _submit(
+    client: KaggleClient, settings: Settings, form: SubmissionForm, folder: PushFolder, via: Via
+) -> None:
+    """Submit once: a forced push also where the same file was submitted before."""
+    record, workspace = folder.record, settings.workspace
+    check_submission(folder.path / "submission.csv", form)
+    candidate = read_candidate(settings.competition, folder.path, form)
+    earlier = uploaded_as(workspace, candidate, record.instance)
+    force = record.forced and (earlier is None or earlier.kernel != str(record.pushed))
+    try:
+        submit_run(client, workspace, form, candidate, force=force, via=via)
+    finally:
+        upload = uploaded_as(workspace, candidate, record.instance)
+        folder.update(submission=upload.ref if upload else None)
