@@ -47,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     private.add_argument("competition")
     private.add_argument("action", choices=["show", "hide"])
 
+    hours = commands.add_parser("gpu-hours", help="hours of GPU kernels per user and week")
+    hours.add_argument("name")
+    hours.add_argument("count", type=float)
+
     rules = commands.add_parser("rules", help="accept a competition's rules, or take that back")
     rules.add_argument("name")
     rules.add_argument("competition")
@@ -67,6 +71,10 @@ def _run(arguments: argparse.Namespace) -> None:
 def _administer(arguments: argparse.Namespace, services: Services) -> None:
     if arguments.command == "add-user":
         print(services.accounts.add(arguments.name))
+        return
+    if arguments.command == "gpu-hours":
+        user = _existing_user(services, arguments.name)
+        services.kernels.set_gpu_hours(user, arguments.count)
         return
     check_available(arguments.competition)
     if arguments.command == "daily-limit":

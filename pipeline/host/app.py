@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
-from pipeline.host.routes import blobs, competitions, submissions, users
+from pipeline.host.routes import blobs, competitions, kernels, pushes, submissions, users
 from pipeline.host.services import Services
 from pipeline.host.wire import API, failure, malformed, refusal
 
@@ -28,6 +28,7 @@ def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.score_pending)
+        await run_in_threadpool(services.runner.start)
         yield
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, max_body_size=MAX_API_BYTES)
@@ -38,8 +39,9 @@ def create_app(services: Services) -> FastAPI:
     # A request for any other name came here by a proxy setting that reaches too far.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", LOOPBACK])
     app.add_middleware(NoTunnels)
-    for module in (users, competitions, submissions, blobs):
+    for module in (users, competitions, submissions, pushes, kernels, blobs):
         app.include_router(module.router)
+    app.include_router(kernels.streams)
     app.add_api_route(API + "/{service}/{method}", unimplemented, methods=["POST"])
     return app
 

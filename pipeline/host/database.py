@@ -72,6 +72,32 @@ CREATE TABLE IF NOT EXISTS submissions (
     error TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS submissions_by_user ON submissions (competition, user, submitted_at);
+CREATE TABLE IF NOT EXISTS kernels (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user INTEGER NOT NULL REFERENCES users(id),
+    slug TEXT NOT NULL,
+    title TEXT NOT NULL,
+    UNIQUE (user, slug)
+);
+CREATE TABLE IF NOT EXISTS kernel_versions (
+    ref INTEGER PRIMARY KEY AUTOINCREMENT,
+    kernel INTEGER NOT NULL REFERENCES kernels(id),
+    number INTEGER NOT NULL,
+    settings TEXT NOT NULL,
+    source TEXT NOT NULL,
+    uses_gpu INTEGER NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('NEW_SCRIPT', 'QUEUED', 'RUNNING', 'COMPLETE', 'ERROR')),
+    failure TEXT NOT NULL DEFAULT '',
+    saved_at TEXT NOT NULL,
+    started_at TEXT,
+    ended_at TEXT,
+    UNIQUE (kernel, number)
+);
+CREATE TABLE IF NOT EXISTS gpu_quotas (
+    user INTEGER PRIMARY KEY REFERENCES users(id),
+    hours REAL NOT NULL
+);
 """
 _SECONDS_TO_WAIT_FOR_A_WRITER = 30
 

@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-from pipeline.artifacts import storage_errors, write_whole
+from pipeline.artifacts import storage_errors
 from pipeline.host import layouts
 from pipeline.host.catalog import RECIPES, definition
 from pipeline.host.contests import Contests, ServedFile
@@ -51,14 +51,23 @@ class Preparation:
                 return
             build(slug, self._state, self._contests)
 
-    def member(self, slug: str, name: str) -> Path:
-        """One served file by itself, extracted from the archive when first asked for."""
-        path = self._state.member(slug, name)
-        with self._locks[slug]:
-            if not path.is_file():
+    def files(self, slug: str) -> Path:
+        """The folder of the competition's served files, extracted when first asked for.
+
+        Raises:
+            HostError: no source of its images can be reached.
+            StorageError: the disk is full, or the state folder is read-only.
+        """
+        self.ensure(slug)
+        folder = self._state.files(slug)
+        with self._locks[slug], storage_errors(folder):
+            if not folder.is_dir():
+                partial = folder.with_name(f".{folder.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
                 with zipfile.ZipFile(self._state.archive(slug)) as archive:
-                    write_whole(path, archive.read(name))
-        return path
+                    archive.extractall(partial)
+                partial.rename(folder)
+        return folder
 
 
 def build(slug: str, state: State, contests: Contests) -> None:

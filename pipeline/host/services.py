@@ -17,6 +17,9 @@ from pipeline.host.accounts import Accounts, User
 from pipeline.host.catalog import available_competitions, definition
 from pipeline.host.contests import Contest, Contests
 from pipeline.host.database import Database, timestamp
+from pipeline.host.kernels.inputs import Inputs
+from pipeline.host.kernels.runner import Runner
+from pipeline.host.kernels.store import Kernels
 from pipeline.host.preparation import Preparation
 from pipeline.host.scoring import score_submission
 from pipeline.host.state import State
@@ -35,6 +38,9 @@ class Services:
     contests: Contests
     submissions: Submissions
     preparation: Preparation
+    kernels: Kernels
+    inputs: Inputs
+    runner: Runner
 
     @classmethod
     def open(cls, state: State) -> Services:
@@ -47,13 +53,19 @@ class Services:
         database = Database(state.database)
         contests = Contests(database)
         contests.register(available_competitions())
+        preparation = Preparation(state, contests)
+        kernels = Kernels(database)
+        inputs = Inputs(state, contests, kernels, preparation)
         return cls(
             state,
             database,
             Accounts(database),
             contests,
             Submissions(database, state.blobs),
-            Preparation(state, contests),
+            preparation,
+            kernels,
+            inputs,
+            Runner(state, kernels, inputs),
         )
 
     def contest(self, slug: str) -> Contest:
@@ -83,14 +95,17 @@ class Services:
                 f"python -m pipeline.host rules {user.name} {contest.slug} accept",
             )
 
-    def download_token(self, path: Path) -> str:
-        """An unguessable name under which one file can be downloaded for a day."""
-        token = secrets.token_urlsafe(32)
+    def download_tokens(self, paths: list[Path]) -> list[str]:
+        """Unguessable names under which the files can be downloaded for a day."""
+        tokens = [secrets.token_urlsafe(32) for _ in paths]
         expires = timestamp(datetime.now(UTC) + DOWNLOAD_LIFETIME)
         with self.database.transaction() as db:
             db.execute("DELETE FROM downloads WHERE expires_at < ?", (timestamp(),))
-            db.execute("INSERT INTO downloads VALUES (?, ?, ?)", (token, str(path), expires))
-        return token
+            db.executemany(
+                "INSERT INTO downloads VALUES (?, ?, ?)",
+                ((token, str(path), expires) for token, path in zip(tokens, paths, strict=True)),
+            )
+        return tokens
 
     def downloadable(self, token: str) -> Path:
         """The file behind a download token, or a 404 for the client."""

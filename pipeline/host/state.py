@@ -36,16 +36,22 @@ class State:
         """
         with storage_errors(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.blobs, self.sources, self.home):
+            for folder in (self.blobs, self.sources, self.home, self.kernels, self.sessions):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def remove_partials(self) -> None:
         """Remove what a killed server left behind; call it while no server runs."""
-        for left_over in list(self.folder.rglob(".*.partial")):
+        for left_over in self._partials():
             if left_over.is_dir():
                 shutil.rmtree(left_over)
             else:
                 left_over.unlink()
+
+    def _partials(self) -> list[Path]:
+        # What kernels left in their outputs may have such names too, and stays.
+        built = (self.blobs, self.sources, self.folder / "competitions")
+        inside = (path for folder in built for path in folder.rglob(".*.partial"))
+        return [*self.folder.glob(".*.partial"), *inside]
 
     @property
     def database(self) -> Path:
@@ -66,6 +72,16 @@ class State:
     def home(self) -> Path:
         """An empty home folder, which hides the real credentials from the client."""
         return self.folder / "home"
+
+    @property
+    def kernels(self) -> Path:
+        """Logs and outputs of kernel versions."""
+        return self.folder / "kernels"
+
+    @property
+    def sessions(self) -> Path:
+        """The scratch folders of running kernels, and what a killed server left of them."""
+        return self.folder / "sessions"
 
     @property
     def credentials(self) -> Path:
@@ -100,6 +116,14 @@ class State:
         """All files of a competition in one zip."""
         return self.competition(slug) / f"{slug}.zip"
 
-    def member(self, slug: str, name: str) -> Path:
-        """One file of a competition, extracted when first asked for alone."""
-        return self.competition(slug) / "files" / name
+    def files(self, slug: str) -> Path:
+        """The same files, extracted when first needed."""
+        return self.competition(slug) / "files"
+
+    def log(self, version: int) -> Path:
+        """What a kernel version printed when it ran."""
+        return self.kernels / str(version) / "log.jsonl"
+
+    def output(self, version: int) -> Path:
+        """The files that a kernel version left behind when it was complete."""
+        return self.kernels / str(version) / "output"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline.artifacts import storage_errors
 from pipeline.host.accounts import User
 from pipeline.host.contests import Contest
 from pipeline.host.database import Database, timestamp
@@ -148,8 +150,7 @@ class Submissions:
             UploadError: the token is not a received upload of this user and competition.
         """
         with self._database.transaction() as db:
-            if _usage(db, user, contest).remaining == 0:
-                raise LimitReachedError
+            _require_one_left(db, user, contest)
             row = db.execute(
                 "UPDATE uploads SET state = 'submitted' WHERE token = ? AND user = ? "
                 "AND competition = ? AND state = 'received' RETURNING file_name, blob",
@@ -159,13 +160,20 @@ class Submissions:
                 raise UploadError(
                     "the uploaded file is unknown, expired or already submitted; submit again"
                 )
-            cursor = db.execute(
-                "INSERT INTO submissions "
-                "(user, competition, file_name, description, blob, submitted_at) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (user.id, contest.slug, row["file_name"], description, row["blob"], timestamp()),
-            )
-        return int(cursor.lastrowid or 0)
+            return _insert(db, user, contest, row["file_name"], row["blob"], description)
+
+    def submit_copy(self, user: User, contest: Contest, file: Path, description: str) -> int:
+        """Submit a copy of a file that lies on the host already; return the submission's ref.
+
+        Raises:
+            LimitReachedError: the user has no submission left today.
+            StorageError: the disk is full, or the folder is read-only.
+        """
+        blob = secrets.token_hex(16)
+        with storage_errors(self.blob(blob)), self._database.transaction() as db:
+            _require_one_left(db, user, contest)
+            shutil.copyfile(file, self.blob(blob))
+            return _insert(db, user, contest, file.name, blob, description)
 
     def usage(self, user: User, contest: Contest) -> Usage:
         """The user's submissions so far; failed ones do not count against the limit."""
@@ -233,6 +241,22 @@ _SELECT = (
 def _submission(row: Any) -> Submission:
     values = dict(row)
     return Submission(user=values.pop("name"), **values)
+
+
+def _require_one_left(db: sqlite3.Connection, user: User, contest: Contest) -> None:
+    if _usage(db, user, contest).remaining == 0:
+        raise LimitReachedError
+
+
+def _insert(
+    db: sqlite3.Connection, user: User, contest: Contest, name: str, blob: str, description: str
+) -> int:
+    cursor = db.execute(
+        "INSERT INTO submissions (user, competition, file_name, description, blob, submitted_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (user.id, contest.slug, name, description, blob, timestamp()),
+    )
+    return int(cursor.lastrowid or 0)
 
 
 def _usage(db: sqlite3.Connection, user: User, contest: Contest) -> Usage:

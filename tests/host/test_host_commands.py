@@ -156,9 +156,9 @@ def test_unknown_names(user: Caller) -> None:
         "competition 'dogs' not found on this host",
     )
     assert user.kaggle("competitions", "download", "digits", "-f", "no.csv").returncode == 1
-    missing = user.kaggle("kernels", "list")
+    missing = user.kaggle("datasets", "list")
     assert missing.returncode == 1
-    assert "does not implement kernels.KernelsApiService/ListKernels" in missing.stderr
+    assert "does not implement datasets.DatasetApiService/ListDatasets" in missing.stderr
 
 
 def test_environment_that_points_at_production_stays_here(user: Caller) -> None:

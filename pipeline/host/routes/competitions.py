@@ -102,7 +102,7 @@ def download_data_files(
     """Where the zip of all files is; the client names its copy after the end of the URL."""
     contest = services.prepared(body.competition_name)
     services.require_rules(user, contest)
-    token = services.download_token(services.state.archive(contest.slug))
+    [token] = services.download_tokens([services.state.archive(contest.slug)])
     return RedirectResponse(f"{base_url(request)}/blobs/{token}/{contest.slug}.zip", 302)
 
 
@@ -115,8 +115,8 @@ def download_data_file(
     services.require_rules(user, contest)
     if services.contests.file(contest.slug, body.file_name) is None:
         raise HTTPException(404, f"competition '{contest.slug}' has no file '{body.file_name}'")
-    path = services.preparation.member(contest.slug, body.file_name)
-    token = services.download_token(path)
+    path = services.preparation.files(contest.slug) / body.file_name
+    [token] = services.download_tokens([path])
     return RedirectResponse(f"{base_url(request)}/blobs/{token}/{path.name}", 302)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
 from starlette.exceptions import HTTPException
 
+from pipeline.host.accounts import User
 from pipeline.host.contests import Contest
+from pipeline.host.kernels.outputs import output_files
 from pipeline.host.routes.blobs import MAX_SUBMISSION_BYTES
 from pipeline.host.routes.competitions import SCORE_FORMAT, CompetitionName, CompetitionPage
-from pipeline.host.services import Caller, HostServices
+from pipeline.host.services import Caller, HostServices, Services
 from pipeline.host.submissions import LimitReachedError, Submission, UploadError
 from pipeline.host.wire import API, Message, base_url
+
+_AT_MOST = f"at most {MAX_SUBMISSION_BYTES} are accepted"
 
 router = APIRouter(prefix=f"{API}/competitions.CompetitionApiService")
 
@@ -30,6 +35,17 @@ class CreateSubmission(Message):
 
     competition_name: str = ""
     blob_file_tokens: str = ""
+    submission_description: str | None = None
+
+
+class CreateCodeSubmission(Message):
+    """Submits a file of a kernel version's output."""
+
+    competition_name: str = ""
+    kernel_owner: str = ""
+    kernel_slug: str = ""
+    kernel_version: int = 0
+    file_name: str = "submission.csv"
     submission_description: str | None = None
 
 
@@ -51,8 +67,7 @@ def start_submission_upload(
     if body.content_length > MAX_SUBMISSION_BYTES:
         raise HTTPException(
             413,
-            f"{body.file_name} has {body.content_length} bytes; "
-            f"at most {MAX_SUBMISSION_BYTES} are accepted",
+            f"{body.file_name} has {body.content_length} bytes; {_AT_MOST}",
         )
     upload = services.submissions.open_upload(
         user, contest.slug, body.file_name, body.content_length
@@ -77,6 +92,47 @@ def create_submission(
         raise HTTPException(400, str(err)) from err
     background.add_task(services.score_pending)
     return {"message": f"Successfully submitted to {contest.slug}", "ref": ref}
+
+
+@router.post("/CreateCodeSubmission")
+def create_code_submission(
+    body: CreateCodeSubmission, user: Caller, services: HostServices, background: BackgroundTasks
+) -> dict[str, Any]:
+    """Submit what a kernel version wrote; the test set is the public one, so it need not rerun."""
+    contest = services.prepared(body.competition_name)
+    services.require_rules(user, contest)
+    file = _output_file(body, user, services)
+    try:
+        ref = services.submissions.submit_copy(
+            user, contest, file, body.submission_description or ""
+        )
+    except LimitReachedError as err:
+        raise _limit_reached(contest) from err
+    background.add_task(services.score_pending)
+    return {"message": f"Successfully submitted to {contest.slug}", "ref": ref}
+
+
+def _output_file(body: CreateCodeSubmission, user: User, services: Services) -> Path:
+    name = f"{body.kernel_owner}/{body.kernel_slug} version {body.kernel_version}"
+    version = services.kernels.find(
+        user.name, body.kernel_owner, body.kernel_slug, body.kernel_version
+    )
+    if version is None or version.owner != user.name:
+        raise HTTPException(404, f"you have no kernel {name}")
+    if version.status != "COMPLETE":
+        raise HTTPException(400, f"{name} is {version.status}, not COMPLETE, and has no output")
+    if body.competition_name not in version.settings.competition_data_sources:
+        raise HTTPException(
+            400, f"{name} does not name '{body.competition_name}' in its competition_sources"
+        )
+    files = {file.name: file for file in output_files(services.state.output(version.ref))}
+    if body.file_name not in files:
+        found = ", ".join(list(files)[:5]) or "nothing"
+        raise HTTPException(400, f"{name} wrote no file {body.file_name!r}; it wrote {found}")
+    file = files[body.file_name]
+    if file.size > MAX_SUBMISSION_BYTES:
+        raise HTTPException(413, f"{file.name} has {file.size} bytes; {_AT_MOST}")
+    return file.path
 
 
 @router.post("/GetSubmission")
