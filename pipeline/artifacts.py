@@ -113,6 +113,21 @@ def whole_folder(path: Path, source: dict[str, str] | None = None) -> Iterator[P
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """As `whole_folder`, but what a stopped build wrote is kept, and the next one goes on with it.
+
+    Raises:
+        StorageError: the disk is full, or the folder is read-only.
+    """
+    with storage_errors(path):
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        write_manifest(unfinished)
+        replace_folder(unfinished, path)
+
+
 def remove_partials(path: Path) -> None:
     """Remove what killed builds of `path` left behind; call it while no other build runs."""
     for left_over in path.parent.glob(f".{path.name}.*.partial"):

@@ -5,7 +5,7 @@ A message is one line: what, where, how many, the first example, what to do.
 
 
 class PipelineError(Exception):
-    """Anything a user can mend. Base of the tree; never raised itself."""
+    """Base of the tree: anything that is told in one line."""
 
     exit_code = 1
 
@@ -62,3 +62,15 @@ class BusyError(PipelineError):
     """Another command works in this checkout."""
 
     exit_code = 10
+
+
+class BudgetError(PipelineError):
+    """The time budget ended before the work; what was done is kept and continued."""
+
+    exit_code = 11
+
+
+def error_for_exit_code(code: int, message: str) -> PipelineError:
+    """The error of a child process that ended with `code`."""
+    kinds = {kind.exit_code: kind for kind in PipelineError.__subclasses__()}
+    return kinds.get(code, PipelineError)(message)

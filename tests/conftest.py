@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.host.state import STATE_VARIABLE
 
@@ -17,6 +18,9 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("KAGGLE_") or n == "VERBOSE"]:
         del os.environ[name]
+    # Tests run beside each other: threads that wait for a core by spinning would starve them.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ["XDG_CONFIG_HOME"] = str(Path(os.environ["HOME"]) / ".config")
     os.environ[STATE_VARIABLE] = str(tmp_path_factory.mktemp("host-state"))

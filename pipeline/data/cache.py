@@ -54,6 +54,16 @@ class Part:
     labels: Tensor | None = None
     groups: list[str] | None = None
 
+    def known_labels(self) -> Tensor:
+        """The labels, int64 [N].
+
+        Raises:
+            DataError: these images have none.
+        """
+        if self.labels is None:
+            raise DataError("the training images have no labels; delete the cache and rerun")
+        return self.labels
+
 
 @dataclass(frozen=True, slots=True)
 class TensorCache:

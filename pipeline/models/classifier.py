@@ -38,8 +38,8 @@ def channel_statistics(images: Tensor, chunk: int = 4096) -> tuple[Tensor, Tenso
     A channel without variation gets deviation 1, so that it is only centred.
     """
     channels = images.shape[-1]
-    total, squares = torch.zeros(channels, dtype=torch.float64), torch.zeros(channels)
-    squares = squares.double()
+    total = torch.zeros(channels, dtype=torch.float64, device=images.device)
+    squares = torch.zeros_like(total)
     for part in images.split(chunk):
         pixels = part.reshape(-1, channels).double()
         total += pixels.sum(0)

@@ -43,7 +43,7 @@ def _train_until(last: str, settings: Settings, cache: Path) -> None:
     run = train(settings, competition, cache)
     if last == "train":
         return
-    predict(run, competition, cache)
+    predict(run, cache)
     if last == "predict":
         return
     form = submission_form(workspace, competition, cache)

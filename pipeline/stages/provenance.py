@@ -10,15 +10,19 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "scikit-learn", "kaggle")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "scikit-learn")
+
+
+# Set where the code was copied out of its checkout, as in a pushed notebook.
+COMMIT_VARIABLE = "PIPELINE_COMMIT"
 
 
 def provenance() -> dict[str, Any]:
     """Commit (None outside a git checkout), whether it was modified, versions and machine."""
-    commit = _git("rev-parse", "HEAD")
+    commit = os.environ.get(COMMIT_VARIABLE) or _git("rev-parse", "HEAD")
     return {
         "commit": commit,
-        "modified": bool(_git("status", "--porcelain")) if commit else None,
+        "modified": _git("status", "--porcelain") not in {None, ""},
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "machine": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,10 @@ class Settings:
     def workspace(self) -> Workspace:
         """The folders of this checkout."""
         return Workspace(root=self.root)
+
+    def with_root(self, root: Path) -> Settings:
+        """The same choices for the folders below `root`."""
+        return replace(self, root=root)
 
     def check_names(self) -> None:
         """Fail on a misspelt name before any work is done.

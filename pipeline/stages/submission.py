@@ -8,7 +8,7 @@ from pipeline.artifacts import write_whole
 from pipeline.data.submission import SubmissionForm, check_submission, submission_csv
 from pipeline.stages.console import say
 from pipeline.stages.predict import PREDICTIONS
-from pipeline.training.fold import read_probabilities
+from pipeline.training.tables import read_probabilities
 
 SUBMISSION = "submission.csv"
 

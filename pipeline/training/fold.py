@@ -1,93 +1,87 @@
-"""One fold as an artefact: trained weights, per-epoch metrics and out-of-fold predictions."""
+"""One fold of a run: trained, predicted and left as a folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from pipeline.artifacts import write_whole
-from pipeline.models import ImageClassifier, make_model
+from pipeline.artifacts import resumable_folder, write_whole
+from pipeline.data.cache import TensorCache
 from pipeline.models.classifier import channel_statistics
-from pipeline.training.loop import EpochMetrics, FoldData, train_fold
-from pipeline.training.precision import Execution
+from pipeline.training.deadline import Deadline
+from pipeline.training.folds import read_folds
+from pipeline.training.loop import EpochMetrics, FoldData, TrainingState, start_training, train_fold
 from pipeline.training.predict import predict_probabilities
-from pipeline.training.recipes import Recipe
+from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
+from pipeline.training.tables import probability_table, write_probabilities
 
-WEIGHTS = "weights.safetensors"
-METRICS = "metrics.jsonl"
-OUT_OF_FOLD = "oof.csv"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
-    """What it takes to build a run's network."""
-
-    model: str
-    conv: str
-    channels: int
-    classes: int
-    dropout: float
-
-    def build(self, mean: Tensor, std: Tensor) -> ImageClassifier:
-        """A freshly drawn network that normalises by `mean` and `std`, each [channels]."""
-        net = make_model(self.model, self.conv, self.channels, self.classes, self.dropout)
-        return ImageClassifier(net, mean, std)
-
-    def load(self, folder: Path) -> ImageClassifier:
-        """The network as trained into a fold's folder."""
-        model = self.build(torch.zeros(self.channels), torch.ones(self.channels))
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        return model
+CHECKPOINT = "checkpoint.pt"
 
 
 def run_fold(
-    folder: Path,
-    network: Network,
-    data: FoldData,
-    recipe: Recipe,
-    execution: Execution,
-    seed: int,
+    run: Run,
+    data: TensorCache,
+    number: int,
+    device: torch.device,
     on_epoch: Callable[[EpochMetrics], None],
-) -> Tensor:
-    """Train one fold into `folder`; returns its validation probabilities [valid, classes]."""
+    deadline: Deadline,
+) -> None:
+    """Train fold `number` into its folder, going on from its checkpoint if there is one.
+
+    Raises:
+        BudgetError: the deadline came first; the checkpoint stays.
+        DataError: the checkpoint is damaged.
+    """
+    seed = derive_seed(run.seed, number)
+    fold_data = _fold_data(run, data, number, device)
+    with resumable_folder(run.fold(number)) as folder:
+        state = _start(run, fold_data, seed)
+        if (folder / CHECKPOINT).exists():
+            state.resume(folder / CHECKPOINT, device)
+
+        def after_epoch(state: TrainingState) -> None:
+            state.save(folder / CHECKPOINT)
+            on_epoch(state.history[-1])
+
+        train_fold(state, fold_data, run.recipe, run.execution, seed, after_epoch, deadline)
+        _write_results(run, data, state, fold_data, folder)
+        (folder / CHECKPOINT).unlink()
+
+
+def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -> FoldData:
+    valid = read_folds(run.folder / FOLDS, data.train.ids) == number
+    return FoldData(
+        images=data.train.images.to(device),
+        labels=data.train.known_labels().to(device),
+        train=torch.from_numpy(np.flatnonzero(~valid)).to(device),
+        valid=torch.from_numpy(np.flatnonzero(valid)).to(device),
+        mirror=run.mirror,
+    )
+
+
+def _start(run: Run, data: FoldData, seed: int) -> TrainingState:
     torch.manual_seed(derive_seed(seed, "initialise"))
     mean, std = channel_statistics(data.images[data.train])
-    model = network.build(mean, std).to(data.images.device)
-    history: list[EpochMetrics] = []
-
-    def record(metrics: EpochMetrics) -> None:
-        history.append(metrics)
-        lines = "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history)
-        write_whole(folder / METRICS, lines.encode())
-        on_epoch(metrics)
-
-    train_fold(model, data, recipe, execution, seed, record)
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
-    return predict_probabilities(model, data.images, data.valid, data.mirror, execution)
+    model = run.network.build(mean, std).to(data.images.device)
+    return start_training(model, data, run.recipe, run.execution)
 
 
-def probability_table(
-    ids: Sequence[str], probabilities: Tensor | np.ndarray, classes: Sequence[str]
-) -> pd.DataFrame:
-    """Probabilities [N, classes] as a table indexed by id, one column per class."""
-    values = np.asarray(probabilities, dtype=np.float64)
-    return pd.DataFrame(values, index=pd.Index(ids, name="id"), columns=list(classes))
-
-
-def write_probabilities(path: Path, table: pd.DataFrame) -> None:
-    """Save a probability table as CSV; seven digits keep all that fp32 knows."""
-    write_whole(path, table.to_csv(float_format="%.7g").encode())
-
-
-def read_probabilities(path: Path) -> pd.DataFrame:
-    """Read a probability table; ids stay text."""
-    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id")
+def _write_results(
+    run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
+) -> None:
+    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in state.history)
+    write_whole(folder / METRICS, lines.encode())
+    weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    probabilities = predict_probabilities(
+        state.model, fold_data.images, fold_data.valid, run.mirror, run.execution
+    )
+    ids = [data.train.ids[row] for row in fold_data.valid.tolist()]
+    write_probabilities(folder / OUT_OF_FOLD, probability_table(ids, probabilities, data.classes))

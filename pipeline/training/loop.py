@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.training.augment import fixed_view, random_views, shrink, take
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.deadline import Deadline
 from pipeline.training.precision import Execution
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
@@ -29,6 +33,11 @@ class FoldData:
     valid: Tensor
     mirror: bool
 
+    @property
+    def side(self) -> int:
+        """The images' shorter side in pixels."""
+        return min(self.images.shape[1:3])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochMetrics:
@@ -46,46 +55,91 @@ class EpochMetrics:
     seconds: float
 
 
+@dataclass(kw_only=True, slots=True)
+class TrainingState:
+    """All that changes while a fold trains, apart from the random streams, which are derived."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    history: list[EpochMetrics] = field(default_factory=list)
+
+    def _parts(self) -> list[Any]:
+        return [self.model, self.optimizer, self.schedule, self.scaler]
+
+    def save(self, path: Path) -> None:
+        """Write the state as it is between two epochs."""
+        parts = [part.state_dict() for part in self._parts()]
+        history = [asdict(metrics) for metrics in self.history]
+        save_checkpoint(path, {"parts": parts, "history": history})
+
+    def resume(self, path: Path, device: torch.device) -> None:
+        """Go on from the state in `path`."""
+        saved = load_checkpoint(path, device)
+        for part, values in zip(self._parts(), saved["parts"], strict=True):
+            part.load_state_dict(values)
+        self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+
+
 def train_fold(
-    model: nn.Module,
+    state: TrainingState,
     data: FoldData,
     recipe: Recipe,
     execution: Execution,
     seed: int,
-    on_epoch: Callable[[EpochMetrics], None],
+    after_epoch: Callable[[TrainingState], None],
+    deadline: Deadline,
 ) -> None:
-    """Train `model` in place on one fold; `on_epoch` sees each epoch's metrics as it ends."""
+    """Train from where `state` stands to the recipe's last epoch.
+
+    Raises:
+        BudgetError: the next epoch would not end before the deadline.
+    """
+    batch = recipe.batch_for(len(data.train))
+    for epoch in range(len(state.history), recipe.epochs):
+        start = time.perf_counter()
+        state.model.train()
+        side, losses = recipe.side_for(epoch, data.side), []
+        torch.manual_seed(derive_seed(seed, epoch, "dropout"))
+        for images, labels in epoch_batches(data, recipe, batch, derive_seed(seed, epoch)):
+            with execution.autocast():
+                logits = state.model(shrink(images, side))
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            state.scaler.scale(loss).backward()
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad(set_to_none=True)
+            state.schedule.step()
+            losses.append(loss.detach())
+        valid_loss, valid_accuracy = evaluate(state.model, data, execution, side)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            side=side,
+            train_loss=torch.stack(losses).mean().item(),
+            valid_loss=valid_loss,
+            valid_accuracy=valid_accuracy,
+            learning_rate=float(state.schedule.get_last_lr()[0]),
+            seconds=time.perf_counter() - start,
+        )
+        state.history.append(metrics)
+        after_epoch(state)
+        deadline.check(needed=2 * metrics.seconds)
+
+
+def start_training(
+    model: nn.Module, data: FoldData, recipe: Recipe, execution: Execution
+) -> TrainingState:
+    """The state before the first epoch."""
     batch = recipe.batch_for(len(data.train))
     steps = recipe.epochs * (len(data.train) // batch)
     optimizer = make_optimizer(model, recipe, batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(steps, recipe.warmup))
-    scaler = execution.scaler()
-    for epoch in range(recipe.epochs):
-        start = time.perf_counter()
-        model.train()
-        side, losses = recipe.side_for(epoch, min(data.images.shape[1:3])), []
-        for images, labels in epoch_batches(data, recipe, batch, derive_seed(seed, epoch)):
-            with execution.autocast():
-                logits = model(shrink(images, side))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            losses.append(loss.detach())
-        valid_loss, valid_accuracy = evaluate(model, data, execution, side)
-        on_epoch(
-            EpochMetrics(
-                epoch=epoch,
-                side=side,
-                train_loss=torch.stack(losses).mean().item(),
-                valid_loss=valid_loss,
-                valid_accuracy=valid_accuracy,
-                learning_rate=float(schedule.get_last_lr()[0]),
-                seconds=time.perf_counter() - start,
-            )
-        )
+    return TrainingState(
+        model=model,
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(steps, recipe.warmup)),
+        scaler=execution.scaler(),
+    )
 
 
 def epoch_batches(
@@ -98,7 +152,7 @@ def epoch_batches(
     device = data.images.device
     generator = torch.Generator().manual_seed(seed)
     order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]
-    max_shift = round(recipe.max_shift * min(data.images.shape[1:3]))
+    max_shift = round(recipe.max_shift * data.side)
     for index in order.split(batch):
         if len(index) == batch:
             views = random_views(batch, max_shift, data.mirror, generator, device)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -21,6 +18,10 @@ class Execution:
     device: str
     precision: str
     reason: str
+
+    def is_available(self) -> bool:
+        """Whether this machine has the device."""
+        return self.device != "cuda" or torch.cuda.is_available()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which forward passes run."""
@@ -53,22 +54,15 @@ def precision_for(capability: tuple[int, int]) -> tuple[str, str]:
     return "fp32", f"{name} is older than tensor cores"
 
 
-def _cpu_precision(required_gain: float = 1.2) -> tuple[str, str]:
-    """bf16 where a convolution trains faster in it than in fp32 (AMX, AVX512-BF16)."""
-    gain = _conv_milliseconds("fp32") / _conv_milliseconds("bf16")
-    reason = f"CPU, bf16 convolutions train {gain:.1f} x as fast as fp32"
-    return ("bf16" if gain >= required_gain else "fp32"), reason
+def _cpu_precision() -> tuple[str, str]:
+    """bf16 where the processor multiplies in it, by its flags.
 
-
-def _conv_milliseconds(precision: str, repeats: int = 7) -> float:
-    """Median time of a small convolution's forward and backward pass."""
-    conv = nn.Conv2d(32, 32, 3, padding=1).to(memory_format=torch.channels_last)
-    x = torch.ones(64, 32, 16, 16).to(memory_format=torch.channels_last)
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=_DTYPES[precision], enabled=precision != "fp32"):
-            loss = conv(x).float().sum()
-        loss.backward()
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[2:])
+    Not by timing: on a busy machine that says one thing now and another later, and with it would
+    change every byte of the result.
+    """
+    # Before torch 2.11 there is no public way to ask.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    for flag in ("amx_bf16", "avx512_bf16"):
+        if capabilities.get(flag):
+            return "bf16", f"the CPU has {flag}"
+    return "fp32", "the CPU does not report bf16 arithmetic"

@@ -1,61 +1,176 @@
 """The loop trains, measures what it says, and repeats itself to the last bit."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from pipeline.training.fold import Network, run_fold
+from pipeline.competition import Competition
+from pipeline.data.cache import Part, TensorCache, build_cache
+from pipeline.data.layouts import RawDataset, RawPart
+from pipeline.errors import BudgetError, DataError
+from pipeline.training.deadline import Deadline
+from pipeline.training.fold import CHECKPOINT, run_fold
+from pipeline.training.folds import write_folds
+from pipeline.training.launch import train_missing_folds
 from pipeline.training.loop import FoldData, epoch_batches, evaluate, make_optimizer, one_cycle
 from pipeline.training.precision import Execution, precision_for
-from pipeline.training.predict import predict_probabilities
 from pipeline.training.recipes import Recipe
+from pipeline.training.run import Network, Run
+from pipeline.training.tables import read_probabilities
 
+CPU = torch.device("cpu")
 FP32 = Execution(device="cpu", precision="fp32", reason="test")
 NETWORK = Network(model="resnet14", conv="channel-selection", channels=1, classes=10, dropout=0.2)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """600 handwritten digits, 8 x 8, the last 150 for validation."""
+    """600 handwritten digits, 8 x 8."""
     data = load_digits()
     images = torch.from_numpy((data.images[:600, ..., None] * 15).astype(np.uint8))
     labels = torch.from_numpy(data.target[:600]).long()
+    ids = [str(row) for row in range(600)]
+    part = Part(images=images, ids=ids, labels=labels)
+    return TensorCache(part, part, tuple("0123456789"))
+
+
+@pytest.fixture
+def fold_data(digits):
     rows = torch.arange(600)
-    return FoldData(images=images, labels=labels, train=rows[:450], valid=rows[450:], mirror=False)
+    return FoldData(
+        images=digits.train.images,
+        labels=digits.train.labels,
+        train=rows[:450],
+        valid=rows[450:],
+        mirror=False,
+    )
 
 
-def train(folder, data, recipe, seed=0):
+def make_run(folder, data, *, epochs=2, folds=4, seed=0, dropout=0.2):
+    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout)
+    record = {
+        "competition": {"data": {"mirror": False}},
+        "folds": {"count": folds},
+        "seed": seed,
+        "network": asdict(NETWORK),
+        "recipe": {"name": "test", **asdict(recipe)},
+        "execution": asdict(FP32),
+    }
+    write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
+    (folder / "run.json").write_text(json.dumps(record))
+    return Run.open(folder)
+
+
+def train(run, data, number=0, deadline=None):
     epochs = []
-    probabilities = run_fold(folder, NETWORK, data, recipe, FP32, seed, epochs.append)
-    return epochs, probabilities
+    run_fold(run, data, number, CPU, epochs.append, deadline or Deadline())
+    return epochs
 
 
 def test_a_fold_learns_digits_and_leaves_its_artefacts(tmp_path, digits):
-    epochs, probabilities = train(tmp_path, digits, Recipe(epochs=8, batch_size=256))
+    run = make_run(tmp_path, digits, epochs=8)
 
-    accuracy = (probabilities.argmax(1) == digits.labels[digits.valid]).float().mean().item()
-    assert accuracy > 0.85
+    epochs = train(run, digits)
+
+    probabilities = read_probabilities(run.fold(0) / "oof.csv")
+    labels = pd.Series(digits.train.labels.numpy(), digits.train.ids).loc[probabilities.index]
+    assert (probabilities.to_numpy().argmax(1) == labels).mean() > 0.85
     assert epochs[-1].train_loss < epochs[0].train_loss
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 8
-    reloaded = predict_probabilities(
-        NETWORK.load(tmp_path), digits.images, digits.valid, digits.mirror, FP32
-    )
-    assert torch.equal(reloaded, probabilities)
+    assert len((run.fold(0) / "metrics.jsonl").read_text().splitlines()) == 8
+    assert sorted(path.name for path in run.fold(0).iterdir()) == [
+        "manifest.json",
+        "metrics.jsonl",
+        "oof.csv",
+        "weights.safetensors",
+    ]
+    assert run.missing_folds() == [1, 2, 3]
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
-    def probabilities(name, seed):
-        (tmp_path / name).mkdir()
-        return train(tmp_path / name, digits, Recipe(epochs=2, batch_size=256), seed)[1]
+    def weights(name, seed):
+        run = make_run(tmp_path / name, digits, seed=seed)
+        train(run, digits)
+        return (run.fold(0) / "weights.safetensors").read_bytes()
 
-    first, second, other = probabilities("a", 0), probabilities("b", 0), probabilities("c", 1)
-
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
+    assert weights("a", 0) == weights("b", 0) != weights("c", 1)
 
 
-def test_an_epoch_sees_every_image_at_most_once_and_validation_never(digits):
+def test_a_fold_stopped_by_its_deadline_goes_on_to_the_same_bytes(tmp_path, digits):
+    straight = make_run(tmp_path / "straight", digits, epochs=3)
+    stopped = make_run(tmp_path / "stopped", digits, epochs=3)
+    train(straight, digits)
+
+    with pytest.raises(BudgetError, match="rerun to continue"):
+        train(stopped, digits, deadline=Deadline.after(0))
+    assert stopped.missing_folds() == [0, 1, 2, 3]
+    assert [epoch.epoch for epoch in train(stopped, digits)] == [1, 2]
+
+    for name in ("weights.safetensors", "oof.csv"):
+        assert (stopped.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, digits):
+    run = make_run(tmp_path, digits)
+    with pytest.raises(BudgetError):
+        train(run, digits, deadline=Deadline.after(0))
+    checkpoint = tmp_path / "fold0.unfinished" / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+
+    with pytest.raises(DataError, match="is not a checkpoint"):
+        train(run, digits)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, digits):
+    class Attack:
+        def __reduce__(self):
+            return (Path(tmp_path / "attacked").touch, ())
+
+    run = make_run(tmp_path, digits)
+    (tmp_path / "fold0.unfinished").mkdir()
+    torch.save({"parts": [Attack()]}, tmp_path / "fold0.unfinished" / CHECKPOINT)
+
+    with pytest.raises(DataError, match="is not a checkpoint"):
+        train(run, digits)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_folds_trained_in_processes_equal_folds_trained_in_turn(tmp_path, digits, monkeypatch):
+    """Two CPU devices stand for two GPUs."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    labels = [str(label) for label in digits.train.labels.tolist()]
+    part = RawPart(digits.train.ids, digits.train.images.numpy(), labels)
+    build_cache(RawDataset(part, part, digits.classes, "arrays", Competition(slug="x")), cache)
+    in_turn = make_run(tmp_path / "in-turn", digits, folds=3)
+    beside = make_run(tmp_path / "beside", digits, folds=3)
+    seen = []
+
+    train_missing_folds(in_turn, cache, [CPU], lambda *_: None, Deadline())
+    train_missing_folds(beside, cache, [CPU, CPU], lambda *event: seen.append(event), Deadline())
+
+    assert sorted((number, metrics.epoch) for number, metrics in seen) == [
+        (number, epoch) for number in range(3) for epoch in range(2)
+    ]
+    for number in range(3):
+        table = read_probabilities(in_turn.fold(number) / "oof.csv")
+        other = read_probabilities(beside.fold(number) / "oof.csv")
+        pd.testing.assert_frame_equal(table, other, atol=1e-4)
+
+
+def test_a_failing_fold_process_says_what_it_met(tmp_path, digits):
+    run = make_run(tmp_path / "run", digits, folds=3)
+
+    with pytest.raises(DataError, match="cache"):
+        train_missing_folds(run, tmp_path / "no-cache", [CPU, CPU], lambda *_: None, Deadline())
+
+
+def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
     data = FoldData(
         images=torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(100, 4, 4, 1),
         labels=torch.arange(100),
@@ -73,14 +188,14 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never(digits):
         assert torch.equal(images.amax((1, 2, 3)).long(), labels)
 
 
-def test_evaluate_counts_every_validation_image_once(digits):
+def test_evaluate_counts_every_validation_image_once(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1)).eval()
 
-    loss, accuracy = evaluate(model, digits, FP32, side=8, batch=64)
+    loss, accuracy = evaluate(model, fold_data, FP32, side=8, batch=64)
 
     with torch.inference_mode():
-        logits = model(digits.images[digits.valid])
-    labels = digits.labels[digits.valid]
+        logits = model(fold_data.images[fold_data.valid])
+    labels = fold_data.labels[fold_data.valid]
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 

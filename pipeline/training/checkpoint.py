@@ -1,0 +1,36 @@
+"""What a fold needs to go on after a kill: saved after every epoch, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from pipeline.artifacts import write_whole
+from pipeline.errors import DataError
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values to `path`."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint onto `device`; nothing but tensors and plain values is ever built.
+
+    Raises:
+        DataError: the file is damaged or holds something else.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, ValueError) as err:
+        raise DataError(
+            f"{path} is not a checkpoint ({type(err).__name__}); delete it and rerun: the fold "
+            "starts again"
+        ) from err
+    return state

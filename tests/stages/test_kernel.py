@@ -1,0 +1,81 @@
+"""The stages as a Kaggle notebook runs them: mounted data, limited time, attached outputs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.stages.kernel import run_kernel
+from pipeline.stages.settings import Settings
+from tests.stages.commands import Command, write_digit_images
+
+SETTINGS = Settings(competition="my-digits", recipe="smoke", folds=2)
+
+
+def run(folder: Path, inputs: Path, hours: float = 1.0) -> Path | None:
+    return run_kernel(
+        SETTINGS,
+        inputs=inputs,
+        working=folder / "working",
+        scratch=folder / "scratch",
+        hours=hours,
+    )
+
+
+@pytest.mark.parametrize("place", ["competitions/my-digits", "my-digits"])
+def test_both_mount_points_give_the_submission_of_a_run_at_home(
+    tmp_path: Path, command: Command, place: str
+) -> None:
+    write_digit_images(tmp_path / "inputs" / place)
+    write_digit_images(tmp_path / "data/my-digits/raw")
+    options = ("--competition", "my-digits", "--recipe", "smoke", "--folds", "2")
+    assert command("submission", *options).code == 0
+    (at_home,) = (tmp_path / "submissions/my-digits").glob("*/submission.csv")
+
+    output = run(tmp_path, tmp_path / "inputs")
+
+    assert output == tmp_path / "working/submission.csv"
+    assert output.read_bytes() == at_home.read_bytes()
+    assert (tmp_path / "working/submissions/my-digits" / at_home.parent.name / "run.json").exists()
+
+
+def test_packed_files_are_unpacked_and_the_mount_stays_as_it_is(tmp_path: Path) -> None:
+    write_digit_images(tmp_path / "files")
+    mounted = tmp_path / "inputs/my-digits"
+    mounted.mkdir(parents=True)
+    shutil.make_archive(str(mounted / "train"), "zip", tmp_path / "files", "train")
+    shutil.make_archive(str(mounted / "test"), "zip", tmp_path / "files", "test")
+    for name in ("train.csv", "sample_submission.csv"):
+        shutil.copy(tmp_path / "files" / name, mounted)
+    before = sorted(mounted.rglob("*"))
+
+    assert run(tmp_path, tmp_path / "inputs") is not None
+
+    assert sorted(mounted.rglob("*")) == before
+
+
+def test_a_session_out_of_time_is_continued_when_its_output_is_attached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_digit_images(tmp_path / "inputs/my-digits")
+    straight = run(tmp_path / "straight", tmp_path / "inputs")
+
+    assert run(tmp_path / "first", tmp_path / "inputs", hours=0) is None
+    assert "attach this notebook's output" in capsys.readouterr().out
+    shutil.copytree(tmp_path / "first/working", tmp_path / "inputs/my-digits-subkernel")
+    output = run(tmp_path / "second", tmp_path / "inputs")
+
+    assert "going on with" in capsys.readouterr().out
+    assert straight is not None
+    assert output is not None
+    assert output.read_bytes() == straight.read_bytes()
+
+
+def test_a_competition_that_is_not_mounted_is_named(tmp_path: Path) -> None:
+    (tmp_path / "inputs/other").mkdir(parents=True)
+
+    with pytest.raises(DataError, match=r"my-digits is not mounted .*there: other"):
+        run(tmp_path, tmp_path / "inputs")
