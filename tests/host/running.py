@@ -19,7 +19,7 @@ from pipeline.host.lifecycle import HostAddress
 from pipeline.host.services import Services
 from pipeline.host.state import State
 
-API = "/api/v1/competitions.CompetitionApiService"
+API = "/api/v1"
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,15 @@ class Caller:
             timeout=60,
         )
 
-    def call(self, method: str, **body: Any) -> Reply:
+    def call(
+        self, method: str, *, service: str = "competitions.CompetitionApiService", **body: Any
+    ) -> Reply:
         """One API call, without the official client."""
         token = base64.b64encode(f"{self.name}:{self.key}".encode()).decode()
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
-        return send(self.host, "POST", f"{API}/{method}", json.dumps(body).encode(), headers)
+        return send(
+            self.host, "POST", f"{API}/{service}/{method}", json.dumps(body).encode(), headers
+        )
 
     def submit(self, content: bytes) -> dict[str, Any]:
         """Upload and submit a digits CSV; the submission as it is once scored."""

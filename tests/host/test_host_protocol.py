@@ -65,7 +65,13 @@ def test_requests_for_other_servers_are_refused(host: Host) -> None:
 
 def test_calls_without_a_user_are_refused(host: Host) -> None:
     for headers in ({}, {"Authorization": "Basic !"}, {"Authorization": "Bearer wrong"}):
-        reply = send(host, "POST", f"{API}/ListCompetitions", b"{}", headers)
+        reply = send(
+            host,
+            "POST",
+            f"{API}/competitions.CompetitionApiService/ListCompetitions",
+            b"{}",
+            headers,
+        )
         assert (reply.status, reply.json["code"]) == (401, 401)
 
 

@@ -64,7 +64,7 @@ class Watch:
         processes = self._processes()
         if len(processes) > limits.processes:
             return f"it started more than {limits.processes} processes"
-        if sum(map(_memory, processes)) > limits.memory:
+        if _use_more_than(limits.memory, processes):
             return f"it used more than {_mebibytes(limits.memory)} of memory"
         if _uses_more_than(limits.disk, self._scratch):
             return f"it wrote more than {_mebibytes(limits.disk)}"
@@ -79,10 +79,18 @@ class Watch:
         return []
 
 
-def _memory(process: psutil.Process) -> int:
-    """Bytes; pages shared by several processes are divided among them."""
+def _use_more_than(limit: int, processes: list[psutil.Process]) -> bool:
+    """Whether the processes together hold more than `limit` bytes of memory."""
+    # The resident size counts shared pages for every process, but takes no walk through them.
+    if sum(_memory(process, "rss") for process in processes) <= limit:
+        return False
+    return sum(_memory(process, "pss") for process in processes) > limit
+
+
+def _memory(process: psutil.Process, kind: str) -> int:
     with suppress(psutil.NoSuchProcess):
-        return int(process.memory_full_info().pss)
+        sizes = process.memory_info() if kind == "rss" else process.memory_full_info()
+        return int(getattr(sizes, kind))
     return 0
 
 

@@ -22,8 +22,9 @@ class LogWriter:
         self._file = path.open("w")
         self._lock = threading.Lock()
         self._started = time.monotonic()
-        self._last_dropped: deque[str] = deque(maxlen=_LAST_LINES)
-        self._dropped = 0
+        # By stream: what is still in one pipe must not push out how the other one ended.
+        self._ends: dict[str, deque[str]] = {}
+        self._left_out = 0
         self.last_error = ""
 
     def __enter__(self) -> LogWriter:
@@ -33,9 +34,10 @@ class LogWriter:
         self, kind: type[BaseException] | None, err: BaseException | None, at: TracebackType | None
     ) -> None:
         with self._file as file:
-            if self._dropped:
-                file.write(self._event("stderr", f"[{self._dropped} lines left out]\n"))
-            file.writelines(self._last_dropped)
+            if self._left_out:
+                file.write(self._event("stderr", f"[{self._left_out} lines left out]\n"))
+            for end in self._ends.values():
+                file.writelines(end)
 
     def copy(self, stream_name: str, pipe: IO[bytes]) -> None:
         """Write what comes out of `pipe` until it is closed."""
@@ -52,8 +54,9 @@ class LogWriter:
                 self._file.write(event)
                 self._file.flush()
                 return
-            self._dropped += len(self._last_dropped) == _LAST_LINES
-            self._last_dropped.append(event)
+            end = self._ends.setdefault(stream_name, deque(maxlen=_LAST_LINES))
+            self._left_out += len(end) == _LAST_LINES
+            end.append(event)
 
     def _event(self, stream_name: str, text: str) -> str:
         seconds = round(time.monotonic() - self._started, 3)

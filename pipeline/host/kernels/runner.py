@@ -23,7 +23,7 @@ from pipeline.host.kernels.sandbox import Scratch, UnavailableError
 from pipeline.host.kernels.store import Kernels, Version
 from pipeline.host.state import State
 
-_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class SessionError(Exception):

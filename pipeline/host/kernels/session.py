@@ -57,8 +57,8 @@ def _run_notebook(code: Path) -> int:
     client = Client(notebook, kernel_name="python3", timeout=None, config=config)
     try:
         client.execute()
-    except CellExecutionError as err:
-        print(f"{err.ename}: {err.evalue}", file=sys.stderr)
+    except CellExecutionError:
+        # Its traceback was printed when it was raised.
         return 1
     except DeadKernelError:
         print("the notebook's Python process died", file=sys.stderr)

@@ -121,12 +121,13 @@ class Kernels:
 
     def find(self, viewer: str, owner: str, slug: str, number: int | None = None) -> Version | None:
         """A version (default: the newest) of a kernel that `viewer` may see."""
-        found = self._select("owner = ? AND slug = ?", owner, slug)
+        newest = self._first("owner = ? AND slug = ?", owner, slug)
         # Whether a kernel is private is what its newest version says.
-        if not found or not _visible(found[0], viewer):
+        if newest is None or not _visible(newest, viewer):
             return None
-        wanted = [version for version in found if number in (None, version.number)]
-        return wanted[0] if wanted else None
+        if number is None:
+            return newest
+        return self._first("owner = ? AND slug = ? AND number = ?", owner, slug, number)
 
     def newest_complete(
         self, viewer: str, owner: str, slug: str, number: int | None = None
@@ -134,9 +135,12 @@ class Kernels:
         """The newest version with an output, or version `number` if it has one."""
         if self.find(viewer, owner, slug) is None:
             return None
-        found = self._select("owner = ? AND slug = ? AND status = 'COMPLETE'", owner, slug)
-        wanted = [version for version in found if number in (None, version.number)]
-        return wanted[0] if wanted else None
+        return self._first(
+            "owner = ? AND slug = ? AND status = 'COMPLETE' AND number = coalesce(?, number)",
+            owner,
+            slug,
+            number,
+        )
 
     def get(self, ref: int) -> Version:
         """The version with that ref, which exists."""
@@ -144,12 +148,13 @@ class Kernels:
 
     def with_id(self, user: User, kernel: int) -> Version | None:
         """The newest version of the user's own kernel with that id."""
-        found = self._select("owner = ? AND kernel = ?", user.name, kernel)
-        return found[0] if found else None
+        return self._first("owner = ? AND kernel = ?", user.name, kernel)
 
     def visible(self, viewer: str) -> list[Version]:
         """The newest version of every kernel that `viewer` may see, the newest first."""
-        newest = self._select("ref IN (SELECT max(ref) FROM kernel_versions GROUP BY kernel)")
+        newest = self._select(
+            "ref IN (SELECT max(ref) FROM kernel_versions GROUP BY kernel) ORDER BY ref DESC"
+        )
         return [version for version in newest if _visible(version, viewer)]
 
     def claim(self) -> Version | None:
@@ -206,9 +211,14 @@ class Kernels:
             week_start + timedelta(days=7),
         )
 
+    def _first(self, condition: str, *values: Any) -> Version | None:
+        """The newest version of which the condition holds."""
+        found = self._select(f"{condition} ORDER BY ref DESC LIMIT 1", *values)
+        return found[0] if found else None
+
     def _select(self, condition: str, *values: Any) -> list[Version]:
         with self._database.snapshot() as db:
-            rows = db.execute(f"{_SELECT} WHERE {condition} ORDER BY ref DESC", values).fetchall()
+            rows = db.execute(f"{_SELECT} WHERE {condition}", values).fetchall()
         return [_version(row) for row in rows]
 
 
