@@ -243,13 +243,16 @@ class Kernels:
                 yield
             except CallFailedError as failed:
                 failure = failed.failure
+                if failure.status in {400, 403, 429} and "quota" in failure.message.lower():
+                    raise LimitError(
+                        f"{self._host}: {doing} was refused ({failure}); rerun when the quota is "
+                        "refreshed"
+                    ) from None
                 if failure.status == 403:
                     raise AccessError(
                         f"{self._host}: {doing} was refused ({failure}); accept the rules of the "
                         f"competition, see that {kernel} is yours, and rerun"
                     ) from None
-                if failure.status == 429 and "quota" in failure.message.lower():
-                    raise LimitError(f"{self._host}: {doing}: {failure.message}") from None
                 raise
 
 

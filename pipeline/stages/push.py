@@ -8,7 +8,6 @@ and the host is asked for a version that holds it before anything is pushed.
 from __future__ import annotations
 
 import os
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from pipeline.stages.push_record import PushFolder, PushRecord
 from pipeline.stages.settings import Settings
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
 
-_PUSHED_COPY = ".kernel"
+_GENERATED, _PUSHED_COPY = ".generated", ".pushed"
 
 
 def push(settings: Settings, *, via: Via = "file") -> None:
@@ -129,14 +128,13 @@ def _write_copy(
         ConfigError: a secret is in it.
     """
     secrets = {*known_secrets(client.endpoint.environment), *known_secrets(os.environ)}
-    with tempfile.TemporaryDirectory() as generated:
-        kernel.write(Path(generated))
-        copy = folder / _PUSHED_COPY
-        prepare_push(Path(generated), owner, commit or "none", copy, known=secrets)
+    generated, copy = folder / _GENERATED, folder / _PUSHED_COPY
+    kernel.write(generated)
+    prepare_push(generated, owner, commit or "", copy, known=secrets)
     path = copy / read_json(copy / METADATA)["code_file"]
     notebook = read_json(path)
     story = notebook["cells"][0]
-    story["source"] = [*story["source"], f"\n\nPush: `{folder.name}`"]
+    story["source"] = "".join(story["source"]) + f"\n\nPush: `{folder.name}`"
     write_json(path, notebook)
     say("push", f"{path.name}: {path.stat().st_size / 1000:.0f} kB, no secret found")
 
