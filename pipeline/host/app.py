@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
-from pipeline.host.routes import blobs, competitions, kernels, pushes, submissions, users
+from pipeline.host.routes import blobs, competitions, datasets, kernels, pushes, submissions, users
 from pipeline.host.services import Services
 from pipeline.host.wire import API, failure, malformed, refusal
 
@@ -39,7 +39,7 @@ def create_app(services: Services) -> FastAPI:
     # A request for any other name came here by a proxy setting that reaches too far.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", LOOPBACK])
     app.add_middleware(NoTunnels)
-    for module in (users, competitions, submissions, pushes, kernels, blobs):
+    for module in (users, competitions, submissions, pushes, kernels, datasets, blobs):
         app.include_router(module.router)
     app.include_router(kernels.streams)
     app.add_api_route(API + "/{service}/{method}", unimplemented, methods=["POST"])

@@ -94,6 +94,29 @@ CREATE TABLE IF NOT EXISTS kernel_versions (
     ended_at TEXT,
     UNIQUE (kernel, number)
 );
+CREATE TABLE IF NOT EXISTS datasets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user INTEGER NOT NULL REFERENCES users(id),
+    slug TEXT NOT NULL,
+    title TEXT NOT NULL,
+    is_private INTEGER NOT NULL,
+    UNIQUE (user, slug)
+);
+CREATE TABLE IF NOT EXISTS dataset_versions (
+    ref INTEGER PRIMARY KEY AUTOINCREMENT,
+    dataset INTEGER NOT NULL REFERENCES datasets(id),
+    number INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    UNIQUE (dataset, number)
+);
+CREATE TABLE IF NOT EXISTS dataset_uploads (
+    token TEXT PRIMARY KEY,
+    user INTEGER NOT NULL REFERENCES users(id),
+    name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    blob TEXT NOT NULL UNIQUE,
+    expires_at TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS gpu_quotas (
     user INTEGER PRIMARY KEY REFERENCES users(id),
     hours REAL NOT NULL

@@ -17,6 +17,7 @@ from pipeline.host.accounts import Accounts, User
 from pipeline.host.catalog import available_competitions, definition
 from pipeline.host.contests import Contest, Contests
 from pipeline.host.database import Database, timestamp
+from pipeline.host.datasets import Datasets
 from pipeline.host.kernels.inputs import Inputs
 from pipeline.host.kernels.runner import Runner
 from pipeline.host.kernels.store import Kernels
@@ -38,6 +39,7 @@ class Services:
     contests: Contests
     submissions: Submissions
     preparation: Preparation
+    datasets: Datasets
     kernels: Kernels
     inputs: Inputs
     runner: Runner
@@ -55,7 +57,8 @@ class Services:
         contests.register(available_competitions())
         preparation = Preparation(state, contests)
         kernels = Kernels(database)
-        inputs = Inputs(state, contests, kernels, preparation)
+        datasets = Datasets(database, state.blobs, state.datasets)
+        inputs = Inputs(state, contests, kernels, datasets, preparation)
         return cls(
             state,
             database,
@@ -63,6 +66,7 @@ class Services:
             contests,
             Submissions(database, state.blobs),
             preparation,
+            datasets,
             kernels,
             inputs,
             Runner(state, kernels, inputs),

@@ -36,7 +36,14 @@ class State:
         """
         with storage_errors(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.blobs, self.sources, self.home, self.kernels, self.sessions):
+            for folder in (
+                self.blobs,
+                self.sources,
+                self.home,
+                self.datasets,
+                self.kernels,
+                self.sessions,
+            ):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def remove_partials(self) -> None:
@@ -49,7 +56,7 @@ class State:
 
     def _partials(self) -> list[Path]:
         # What kernels left in their outputs may have such names too, and stays.
-        built = (self.blobs, self.sources, self.folder / "competitions")
+        built = (self.blobs, self.sources, self.datasets, self.folder / "competitions")
         inside = (path for folder in built for path in folder.rglob(".*.partial"))
         return [*self.folder.glob(".*.partial"), *inside]
 
@@ -72,6 +79,11 @@ class State:
     def home(self) -> Path:
         """An empty home folder, which hides the real credentials from the client."""
         return self.folder / "home"
+
+    @property
+    def datasets(self) -> Path:
+        """A folder for every version of a dataset, by its ref."""
+        return self.folder / "datasets"
 
     @property
     def kernels(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.host.contests import Contests
+from pipeline.host.datasets import Datasets, DatasetVersion
 from pipeline.host.kernels.sandbox import INPUT
 from pipeline.host.kernels.store import Kernels, Settings, Version
 from pipeline.host.preparation import Preparation
@@ -46,14 +47,15 @@ class Inputs:
     state: State
     contests: Contests
     kernels: Kernels
+    datasets: Datasets
     preparation: Preparation
 
     def unknown(self, viewer: str, settings: Settings) -> Unknown:
-        """The sources that are not here, or that `viewer` may not see. No data set or model is."""
+        """The sources that are not here, or that `viewer` may not see. There are no models."""
         return Unknown(
             [s for s in settings.competition_data_sources if self.contests.get(s) is None],
-            [s for s in settings.kernel_data_sources if self._attached(viewer, s) is None],
-            list(settings.dataset_data_sources),
+            [s for s in settings.kernel_data_sources if self._kernel(viewer, s) is None],
+            [s for s in settings.dataset_data_sources if self._dataset(viewer, s) is None],
             list(settings.model_data_sources),
         )
 
@@ -69,21 +71,37 @@ class Inputs:
             for slug in version.settings.competition_data_sources
         }
         for source in version.settings.kernel_data_sources:
-            attached = self._attached(version.owner, source)
-            if attached is None:
+            kernel = self._kernel(version.owner, source)
+            if kernel is None:
                 raise MissingInputError(f"the attached kernel {source!r} is not there any more")
-            shown[INPUT / attached.slug] = self.state.output(attached.ref)
+            shown[INPUT / kernel.slug] = self.state.output(kernel.ref)
+        for source in version.settings.dataset_data_sources:
+            dataset = self._dataset(version.owner, source)
+            if dataset is None:
+                raise MissingInputError(f"the attached dataset {source!r} is not there any more")
+            shown[INPUT / dataset.slug] = self.datasets.files(dataset.ref)
         return shown
 
-    def _attached(self, viewer: str, source: str) -> Version | None:
-        match = _REFERENCE.fullmatch(source)
-        if match is None:
-            return None
-        owner, slug, number = match.groups()
-        return self.kernels.newest_complete(viewer, owner, slug, int(number) if number else None)
+    def _kernel(self, viewer: str, source: str) -> Version | None:
+        named = _parse(source)
+        return self.kernels.newest_complete(viewer, *named) if named else None
+
+    def _dataset(self, viewer: str, source: str) -> DatasetVersion | None:
+        named = _parse(source)
+        return self.datasets.find(viewer, *named) if named else None
+
+
+def _parse(source: str) -> tuple[str, str, int | None] | None:
+    """Owner, slug and version of `owner/slug[/version]`."""
+    match = _REFERENCE.fullmatch(source)
+    if match is None:
+        return None
+    owner, slug, number = match.groups()
+    return owner, slug, int(number) if number else None
 
 
 def repeated_mount_point(settings: Settings) -> str | None:
     """The first name under /kaggle/input that two sources would share."""
-    names = [source.split("/")[1] for source in settings.kernel_data_sources]
+    sources = (*settings.kernel_data_sources, *settings.dataset_data_sources)
+    names = [source.split("/")[1] for source in sources]
     return next((n for n in names if names.count(n) > 1 or n == COMPETITIONS), None)

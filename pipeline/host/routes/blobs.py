@@ -26,7 +26,7 @@ async def upload(token: str, request: Request, services: HostServices) -> dict[s
     partial = submissions.blob(f".{secrets.token_hex(8)}.partial")
     try:
         promised = await run_in_threadpool(submissions.open_upload_of, token)
-        size = await _save(request, partial)
+        size = await save_body(request, partial)
         if size != promised.size:
             raise HTTPException(400, f"received {size} bytes, expected {promised.size}")
         await run_in_threadpool(submissions.receive, promised, partial)
@@ -37,7 +37,8 @@ async def upload(token: str, request: Request, services: HostServices) -> dict[s
     return {}
 
 
-async def _save(request: Request, path: Path) -> int:
+async def save_body(request: Request, path: Path) -> int:
+    """Write what is being received to `path`; return its size in bytes."""
     with storage_errors(path), path.open("wb") as file:
         async for chunk in request.stream():
             file.write(chunk)
