@@ -12,6 +12,7 @@ FOLDS ?= 5## number of cross-validation folds
 SEED ?= 0## every random stream derives from it
 HOST = auto## auto (kaggle with credentials, else local), kaggle or local
 FORCE ?=## 1 uploads even what was uploaded before
+VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv
@@ -20,7 +21,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--folds '$(FOLDS)' --seed '$(SEED)' --host '$(HOST)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit ledger host test lint pins
+.PHONY: help setup download preprocess train predict submission submit push kernels ledger host test lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -46,6 +47,12 @@ train: ## train every fold into a run folder
 predict: ## predict the test images with test-time augmentation
 submission: ## write and check submission.csv
 submit: ## upload it, wait for the score, note it in the ledger
+
+push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its submission, submit it
+	@$(RUN) push $(OPTIONS) --via '$(VIA)'
+
+kernels: $(VENV)/installed ## write the notebooks under kernels/ anew from the package
+	@$(RUN) kernels
 
 ledger: $(VENV)/installed ## print every upload: cross-validation beside public and private score
 	@$(RUN) ledger

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done or already up to date; 1 a bug; 2 a bad name or value; 3 damaged or
 contradictory data; 4 the submission check failed; 5 daily limit; 6 credentials; 7 access refused
-(rules); 8 the host; 9 disk; 10 another command is running; 130 interrupted.
+(rules); 8 the host; 9 disk; 10 another command is running; 11 the
+time budget ended; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -37,6 +39,24 @@ def ledger(settings: Options) -> None:
     print_ledger(settings.workspace)
 
 
+def kernels(root: Path = Path()) -> None:
+    """Write the Kaggle notebooks under kernels/ anew from the package."""
+    from pipeline.stages.kernels import write_kernels
+
+    write_kernels(root)
+
+
+def push(settings: Options, via: Literal["file", "kernel"] = "file") -> None:
+    """Push the variant's notebook, wait for it, check what it made, submit it, note the score.
+
+    Args:
+        via: submit the fetched file, or the kernel's version (for code competitions).
+    """
+    from pipeline.stages.push import push as push_kernel
+
+    push_kernel(settings, via=via)
+
+
 def host(port: int = 0) -> None:
     """Keep the local competition host running and print how to point the kaggle command at it.
 
@@ -56,6 +76,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "submission": _stage("submission", "Write and check submission.csv."),
     "submit": _stage("submit", "Upload submission.csv and wait for the score."),
     "ledger": ledger,
+    "kernels": kernels,
+    "push": push,
     "host": host,
 }
 
