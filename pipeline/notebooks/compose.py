@@ -23,7 +23,8 @@ COLLAPSED = {"_kg_hide-input": True, "jupyter": {"source_hidden": True}}
 FOLDERS = """\
 for folder in {folders}:
     (CODE / folder).mkdir(parents=True)
-    (CODE / folder / "__init__.py").touch()"""
+for empty in {empty}:
+    (CODE / empty).touch()"""
 
 
 def template_source(name: str) -> str:
@@ -53,7 +54,7 @@ def compose(
             cell.source = with_parameters(cell.source, parameters)
         cell.id = f"cell-{number:02}"
         cells += [cell, *(module_cells(modules) if "modules" in tags else [])]
-    notebook = new_notebook(cells=cells, metadata=METADATA)
+    notebook: NotebookNode = new_notebook(cells=cells, metadata=METADATA)
     nbformat.validate(notebook)
     return notebook
 
@@ -76,10 +77,11 @@ def with_parameters(source: str, values: Mapping[str, Any]) -> str:
 def module_cells(modules: Mapping[str, str]) -> list[NotebookNode]:
     """A cell that makes the folders, then one that writes each file; visible, but collapsed."""
     folders = sorted({str(Path(path).parent) for path in modules})
-    making = FOLDERS.format(folders=_literal(folders))
+    empty = [path for path, source in modules.items() if not source]  # %%writefile refuses these
+    making = FOLDERS.format(folders=_literal(folders), empty=_literal(empty))
     cells = [new_code_cell(making, id="folders", metadata=COLLAPSED)]
     for path, source in modules.items():
-        if source:  # %%writefile refuses an empty cell, and the folders have their __init__.py
+        if source:
             text = f"%%writefile {{CODE}}/{path}\n{source}"
             name = re.sub(r"[^a-z0-9_]", "-", path.lower())
             cells.append(new_code_cell(text, id=name, metadata=COLLAPSED))

@@ -52,4 +52,5 @@ class KernelFiles:
 
 def notebook_bytes(notebook: nbformat.NotebookNode) -> bytes:
     """A notebook as its file's content; the same notebook always gives the same bytes."""
-    return (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
+    text: str = nbformat.writes(notebook)
+    return (text.rstrip("\n") + "\n").encode()

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-ENTRIES = ("pipeline.stages.kernel", "pipeline.training.fold_worker")
+ENTRIES = (
+    "pipeline.stages.kernel",
+    "pipeline.training.fold_worker",  # started as a process of its own
+    "pipeline.competitions",  # read as a folder of definitions
+)
 IN_KAGGLES_IMAGE = frozenset(
     {
         "torch",

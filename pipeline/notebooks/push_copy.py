@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from pipeline.artifacts import read_json
 from pipeline.errors import ConfigError, DataError
@@ -21,16 +22,18 @@ from pipeline.notebooks.slugs import check_slug
 def prepare_push(
     kernel: Path,
     owner: str,
-    commit: str,
+    commit: str | None,
     into: Path,
     *,
+    note: str = "",
     known: Iterable[str] = (),
     attach: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write the copy of the folder `kernel` that is pushed into `into`, and return `into`.
 
-    `known` are the user's credentials, which must not be in it. `attach` adds inputs to the
-    metadata's lists, such as {"kernel_sources": ["owner/slug"]} to go on from an earlier output.
+    `commit` (None outside a git checkout) and `note` are written into the first cell. `known` are
+    the user's credentials, which must not be in the copy. `attach` adds inputs to the metadata's
+    lists, such as {"kernel_sources": ["owner/slug"]} to go on from an earlier output.
 
     Raises:
         DataError: the folder holds no kernel.
@@ -41,7 +44,7 @@ def prepare_push(
     metadata["id"] = f"{owner}/{slug}"
     for key, values in (attach or {}).items():
         metadata[key] = list(dict.fromkeys([*metadata[key], *values]))
-    notebook = _stamped(kernel / str(metadata["code_file"]), commit)
+    notebook = _stamped(kernel / str(metadata["code_file"]), commit or "", note)
     content = (json.dumps(metadata, indent=2) + "\n").encode()
     copy = KernelFiles(slug, {f"{slug}.ipynb": notebook, METADATA: content})
     _refuse_secrets(copy, kernel, list(known))
@@ -59,21 +62,29 @@ def _metadata(kernel: Path) -> dict[str, Any]:
     return metadata
 
 
-def _stamped(path: Path, commit: str) -> bytes:
-    """The notebook with the commit in its first cell and its settings, and without outputs."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except (OSError, ValueError, nbformat.ValidationError) as err:
-        reason = " ".join(str(err).split())[:200]
-        raise DataError(f"{path} is not a notebook ({reason}); run `make kernels`") from err
+def _stamped(path: Path, commit: str, note: str) -> bytes:
+    """The notebook with commit and note in its first cell, and without outputs."""
+    notebook = _read_notebook(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         if "parameters" in cell.metadata.get("tags", []):
             cell.source = with_parameters(cell.source, {"COMMIT": commit})
-    notebook.cells[0].source += f"\n\nCommit: `{commit}`"
+    stamps = [f"Commit: `{commit}`" if commit else "", note]
+    notebook.cells[0].source = "\n\n".join(filter(None, [notebook.cells[0].source, *stamps]))
     return notebook_bytes(notebook)
+
+
+def _read_notebook(path: Path) -> NotebookNode:
+    try:
+        notebook: NotebookNode = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (OSError, ValueError, nbformat.ValidationError) as err:
+        reason = " ".join(str(err).split())[:200]
+        raise DataError(f"{path} is not a notebook ({reason}); run `make kernels`") from err
+    if not notebook.cells:
+        raise DataError(f"{path} has no cells; run `make kernels`")
+    return notebook
 
 
 def _refuse_secrets(copy: KernelFiles, kernel: Path, known: list[str]) -> None:

@@ -130,6 +130,7 @@ def test_modules_stand_in_visible_collapsed_cells_as_they_are(
 def test_only_what_a_run_needs_travels() -> None:
     paths = needed_modules()
     assert {"pipeline/stages/kernel.py", "pipeline/training/fold_worker.py"} <= set(paths)
+    assert "pipeline/competitions/__init__.py" in paths
     assert not [path for path in paths if path.split("/")[1].removesuffix(".py") in LAPTOP_ROOMS]
     assert "pipeline/stages/submit.py" not in paths
 
@@ -266,13 +267,15 @@ def test_the_pushed_copy_has_owner_and_commit(tmp_path: Path) -> None:
     generate_kernel(DIGITS, tmp_path / "kernel")
     attach = {"kernel_sources": ["alice/digits-subkernel"]}
 
-    copy = prepare_push(tmp_path / "kernel", "alice", "abc123", tmp_path / "copy", attach=attach)
+    copy = prepare_push(
+        tmp_path / "kernel", "alice", "abc123", tmp_path / "copy", attach=attach, note="Run 7"
+    )
 
     metadata = json.loads((copy / "kernel-metadata.json").read_text())
     assert metadata["id"] == "alice/digits-subkernel"
     assert metadata["kernel_sources"] == ["alice/digits-subkernel"]
     notebook = nbformat.read(copy / metadata["code_file"], as_version=4)
-    assert notebook.cells[0].source.endswith("Commit: `abc123`")
+    assert notebook.cells[0].source.endswith("\n\nCommit: `abc123`\n\nRun 7")
     assert 'COMMIT = "abc123"' in notebook.cells[2].source
     assert sorted(path.name for path in copy.iterdir()) == [
         "digits-subkernel.ipynb",

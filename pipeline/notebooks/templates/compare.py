@@ -128,7 +128,8 @@ def row(run: Run) -> dict[str, float]:
 
 
 if runs:
-    display(pd.DataFrame({conv: row(run) for conv, run in runs.items()}).T.round(4))
+    table = pd.DataFrame({conv: row(run) for conv, run in runs.items()}).T
+    display(table.round(4).astype({"parameters": int}))
     figure, axis = plt.subplots(figsize=(7, 4))
     for number, (conv, run) in enumerate(runs.items()):
         curve = history(run).groupby("epoch")[["train_loss", "valid_loss"]].mean()
@@ -150,7 +151,7 @@ if finished:
     lower_is_better = next(iter(runs.values())).record["cv"]["metric"] == "log_loss"
     choose = min if lower_is_better else max
     best = choose(runs, key=lambda conv: runs[conv].record["cv"]["mean"])
-    print(f"{best} is the better one by cross-validation")
+    print(f"{best} has the better cross-validation score")
     submission_file = finish_kernel(workspace, cache, runs[best].folder, OUTPUT)
     display(pd.read_csv(submission_file).head())
 
