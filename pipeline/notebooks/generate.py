@@ -36,21 +36,14 @@ class Choices(Protocol):
     def seed(self) -> int: ...
 
 
-def generate_kernel(choices: Choices, folder: Path, definition: Path = SHIPPED) -> KernelFiles:
-    """Write the kernel that trains one variant into `folder`.
+def variant_kernel(choices: Choices, definition: Path = SHIPPED) -> KernelFiles:
+    """The kernel that trains one variant and writes its submission.
 
     `definition` is the folder of the user's own competition.toml, if there is one.
 
     Raises:
         ConfigError: the notebook reaches 1 MB, or Kaggle would not take the slug.
     """
-    kernel = variant_kernel(choices, definition)
-    kernel.write(folder)
-    return kernel
-
-
-def variant_kernel(choices: Choices, definition: Path = SHIPPED) -> KernelFiles:
-    """The kernel that trains one variant and writes its submission."""
     slug = kernel_slug(choices.competition, choices.conv)
     parameters = {"CONV": choices.conv, **_shared(choices)}
     return _kernel(slug, "variant.py", parameters, definition)
@@ -59,7 +52,10 @@ def variant_kernel(choices: Choices, definition: Path = SHIPPED) -> KernelFiles:
 def compare_kernel(
     choices: Choices, convs: Sequence[str], definition: Path = SHIPPED
 ) -> KernelFiles:
-    """The kernel that trains several convolutions and submits the one with the best CV."""
+    """The kernel that trains several convolutions and submits the best by cross-validation.
+
+    `definition` and the errors are those of `variant_kernel`.
+    """
     slug = compare_slug(choices.competition)
     parameters = {"CONVS": list(convs), **_shared(choices)}
     return _kernel(slug, "compare.py", parameters, definition)

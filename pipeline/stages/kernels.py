@@ -36,11 +36,6 @@ def stale_kernels(root: Path) -> list[str]:
     return [name for name, kernel in _committed() if not kernel.are_in(root / KERNELS / name)]
 
 
-def kernel_folder(root: Path, settings: Settings) -> Path:
-    """Where the kernel of a variant stands."""
-    return root / KERNELS / settings.competition / settings.conv
-
-
 def _committed() -> Iterator[tuple[str, KernelFiles]]:
     """Folder under kernels/ and content of every committed kernel."""
     for competition in COMPETITIONS:

@@ -14,19 +14,11 @@ from slugify import slugify
 
 from pipeline.competition import load_competition
 from pipeline.errors import ConfigError, DataError
-from pipeline.notebooks import (
-    KernelFiles,
-    check_slug,
-    compare_kernel,
-    generate_kernel,
-    kernel_slug,
-    prepare_push,
-    variant_kernel,
-)
+from pipeline.notebooks import KernelFiles, compare_kernel, prepare_push, variant_kernel
 from pipeline.notebooks.compose import compose, with_parameters
 from pipeline.notebooks.definition import definition_toml
 from pipeline.notebooks.modules import IN_KAGGLES_IMAGE, needed_modules
-from pipeline.notebooks.slugs import title_of
+from pipeline.notebooks.slugs import check_slug, kernel_slug, title_of
 from pipeline.stages.kernels import stale_kernels, write_kernels
 from pipeline.stages.settings import Settings
 
@@ -100,7 +92,8 @@ def test_a_notebook_is_valid_stripped_and_small(kernels: dict[str, KernelFiles],
 def test_generating_again_gives_the_same_bytes(
     kernels: dict[str, KernelFiles], tmp_path: Path
 ) -> None:
-    again = generate_kernel(DIGITS, tmp_path / "kernel")
+    again = variant_kernel(DIGITS)
+    again.write(tmp_path / "kernel")
     assert again == kernels["variant"]
     assert again.are_in(tmp_path / "kernel")
 
@@ -264,7 +257,7 @@ def test_a_users_definition_travels_with_what_the_package_says(tmp_path: Path) -
 
 
 def test_the_pushed_copy_has_owner_and_commit(tmp_path: Path) -> None:
-    generate_kernel(DIGITS, tmp_path / "kernel")
+    variant_kernel(DIGITS).write(tmp_path / "kernel")
     attach = {"kernel_sources": ["alice/digits-subkernel"]}
 
     copy = prepare_push(
@@ -285,7 +278,7 @@ def test_the_pushed_copy_has_owner_and_commit(tmp_path: Path) -> None:
 
 def test_a_secret_is_refused_before_a_copy_exists(tmp_path: Path) -> None:
     kernel, copy = tmp_path / "kernel", tmp_path / "copy"
-    generate_kernel(DIGITS, kernel)
+    variant_kernel(DIGITS).write(kernel)
     path = kernel / "digits-subkernel.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[2].source += "\ntoken = 'KGAT" + "_0123456789abcdef0123456789abcdef'"
@@ -297,7 +290,7 @@ def test_a_secret_is_refused_before_a_copy_exists(tmp_path: Path) -> None:
 
 
 def test_the_users_own_credential_is_refused(tmp_path: Path) -> None:
-    generate_kernel(DIGITS, tmp_path / "kernel")
+    variant_kernel(DIGITS).write(tmp_path / "kernel")
     with pytest.raises(ConfigError, match="one of your credentials"):
         prepare_push(
             tmp_path / "kernel", "alice", "abc123", tmp_path / "copy", known=["subkernel or ch"]
@@ -305,7 +298,7 @@ def test_the_users_own_credential_is_refused(tmp_path: Path) -> None:
 
 
 def test_outputs_do_not_travel(tmp_path: Path) -> None:
-    generate_kernel(DIGITS, tmp_path / "kernel")
+    variant_kernel(DIGITS).write(tmp_path / "kernel")
     path = tmp_path / "kernel/digits-subkernel.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="seen at home")]
@@ -318,7 +311,7 @@ def test_outputs_do_not_travel(tmp_path: Path) -> None:
 
 
 def test_a_kernel_of_a_megabyte_is_refused(tmp_path: Path) -> None:
-    generate_kernel(DIGITS, tmp_path)
+    variant_kernel(DIGITS).write(tmp_path)
     path = tmp_path / "digits-subkernel.ipynb"
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[0].source += "x" * 1_000_000
@@ -338,7 +331,7 @@ def test_a_kernel_of_a_megabyte_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_kernel_folder_is_named(tmp_path: Path, damage, complaint: str) -> None:
-    generate_kernel(DIGITS, tmp_path)
+    variant_kernel(DIGITS).write(tmp_path)
     damage(tmp_path)
     with pytest.raises(DataError, match=complaint):
         prepare_push(tmp_path, "alice", "abc123", tmp_path / "copy")

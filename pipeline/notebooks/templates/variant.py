@@ -14,6 +14,7 @@
 #
 # Generated from a package; the cells with its modules are collapsed. Change the package, not
 # this file.
+#
 # Sources: `$sources`
 
 # %% [markdown]
