@@ -48,7 +48,12 @@ LAPTOP_PACKAGES = (
 
 
 def room(path: Path) -> str:
-    """The room a module stands in: the first name below the package."""
+    """The room a module stands in: the first name below the package.
+
+    A notebook's template is a program that calls stages, like the command line.
+    """
+    if "templates" in path.parts:
+        return "__main__"
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

@@ -29,6 +29,9 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
 _METRICS: dict[str, Metric] = {"accuracy": _accuracy, "log_loss": _log_loss, "roc_auc": _roc_auc}
 
 
+_LOWER_IS_BETTER = {"log_loss"}
+
+
 def metric_names() -> list[str]:
     """Every name that a definition's `metric` accepts."""
     return sorted(_METRICS)
@@ -42,6 +45,11 @@ def score(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
     check_metric(metric)
     return _METRICS[metric](labels, probabilities)
+
+
+def lower_is_better(metric: str) -> bool:
+    """The metric's direction."""
+    return metric in _LOWER_IS_BETTER
 
 
 def check_metric(metric: str) -> None:

@@ -53,7 +53,7 @@ def _run_notebook(code: Path) -> int:
 
     # Unix sockets, of which `ip` is the path; ports of the loopback interface belong to the code.
     config = Config({"KernelManager": {"transport": "ipc", "ip": "/tmp/notebook"}})
-    notebook = nbformat.read(code, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(code, as_version=4)
     client = Client(notebook, kernel_name="python3", timeout=None, config=config)
     try:
         client.execute()

@@ -100,7 +100,7 @@ def _check_source(body: SaveKernel) -> None:
         raise HTTPException(400, "the source is empty")
     if body.kernel_type == "notebook":
         try:
-            nbformat.validate(nbformat.reads(body.text, as_version=4))  # type: ignore[no-untyped-call]
+            nbformat.validate(nbformat.reads(body.text, as_version=4))
         except (nbformat.ValidationError, nbformat.reader.NotJSONError, ValueError) as err:
             raise HTTPException(400, f"the notebook is not valid: {err}") from err
 

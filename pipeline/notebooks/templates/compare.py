@@ -92,6 +92,7 @@ display(Image(cache / CONTACT_SHEET))
 # One convolution after the other, all on the same folds.
 
 # %%
+from pipeline.training.metrics import lower_is_better
 from pipeline.training.run import METRICS, Run
 
 runs: dict[str, Run] = {}
@@ -149,8 +150,8 @@ if runs:
 
 # %%
 if finished:
-    lower_is_better = next(iter(runs.values())).record["cv"]["metric"] == "log_loss"
-    choose = min if lower_is_better else max
+    metric = next(iter(runs.values())).record["cv"]["metric"]
+    choose = min if lower_is_better(metric) else max
     best = choose(runs, key=lambda conv: runs[conv].record["cv"]["mean"])
     print(f"{best} has the better cross-validation score")
     submission_file = finish_kernel(workspace, cache, runs[best].folder, OUTPUT)
