@@ -45,6 +45,7 @@ def wait_for_kernel(client: KaggleClient, pushed: KernelVersion, folder: Path) -
                 )
             time.sleep(pause)
             pause = min(_PAUSE_GROWTH * pause, _LONGEST_PAUSE_SECONDS)
+        log.print_new()
     _keep(folder, client.kernels.log(pushed) or log.text)
     say("kernel", f"{pushed} ended: {status.state}, after {_clock(time.monotonic() - started)}")
     return status
@@ -75,7 +76,7 @@ class _FollowedLog:
         self.text += "".join(events)
         end = self.text.rfind("\n") + 1
         if end > self._printed:
-            for line in _lines(self.text[self._printed : end]):
+            for line in filter(None, _lines(self.text[self._printed : end])):
                 print(f"  | {line}", flush=True)
             self._printed = end
 

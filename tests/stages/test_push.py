@@ -14,6 +14,7 @@ import pytest
 import stamina
 
 from pipeline.errors import AccessError, ConfigError, HostError, LimitError, SubmissionError
+from pipeline.host.kernels import sandbox
 from pipeline.host.state import State
 from pipeline.stages import hosts, kernel_session, submit
 from pipeline.stages.push import push
@@ -28,7 +29,7 @@ from tests.client.fault_server import (
     running_server,
     then,
 )
-from tests.stages.commands import write_digit_images
+from tests.stages.commands import Command, write_digit_images
 from tests.stages.stand_in import INSTANCE, host_at
 
 RUN = "submissions/digits/subkernel-0a1b2c3d"
@@ -349,3 +350,31 @@ def test_killed_at_every_step_nothing_happens_twice(
     upload = checkout.uploads[-1]
     assert (upload["public_score"], upload["cv_mean"]) == (0.5, 0.97)
     assert upload["kernel"] == f"alice/digits-subkernel/{before + 1}"
+
+
+def test_real_kernel_makes_the_file_that_this_machine_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    """From nothing to a score with the local host itself; `submit` then has nothing to upload."""
+    monkeypatch.setenv("PIPELINE_HOST_STATE", str(tmp_path / "state"))
+    # The tests' one thread is not what a kernel has, and rounding differs with their number.
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    try:
+        sandbox.check_available(tmp_path)
+    except sandbox.UnavailableError as err:
+        pytest.skip(str(err))
+    checkout = checkout_at(tmp_path)
+    choices = ("--competition", "digits", "--recipe", "smoke", "--folds", "2", "--host", "local")
+    outcome = command("push", *choices)
+    assert outcome.code == 0, outcome.errors
+    assert "ended: COMPLETE" in outcome.output
+    pushed = checkout.folder
+    outcome = command("submit", *choices)
+    assert outcome.code == 0, outcome.errors
+    assert "nothing uploaded: the same file went up as submission 1" in outcome.output
+    (own,) = set(checkout.settings.workspace.runs("digits").iterdir()) - {pushed}
+    assert (own / "submission.csv").read_bytes() == (pushed / "submission.csv").read_bytes()
+    (upload,) = checkout.uploads
+    assert (upload["run"], upload["kernel"][-2:]) == (pushed.name, "/1")
+    assert upload["cv_mean"] == json.loads((own / "run.json").read_text())["cv"]["mean"]
+    assert 0.3 < upload["public_score"] <= 1
