@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import deque
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 _MAX_BYTES = 8 * 2**20
 _LAST_LINES = 200
 _LONGEST_LINE = 2**16
+_LINE_END = re.compile(rb"(?<=\n)|(?<=\r)(?!\n)")
 
 
 class LogWriter:
@@ -39,10 +41,20 @@ class LogWriter:
             for end in self._ends.values():
                 file.writelines(end)
 
-    def copy(self, stream_name: str, pipe: IO[bytes]) -> None:
-        """Write what comes out of `pipe` until it is closed."""
-        while line := pipe.readline(_LONGEST_LINE):
-            self.write(stream_name, line.decode(errors="replace"))
+    def copy(self, stream_name: str, pipe: BufferedReader) -> None:
+        """Write what comes out of `pipe` until it is closed, line by line.
+
+        A progress bar never ends its line; each of its states counts as one.
+        """
+        waiting = b""
+        while chunk := pipe.read1(_LONGEST_LINE):
+            *lines, waiting = _LINE_END.split(waiting + chunk)
+            if len(waiting) >= _LONGEST_LINE:
+                lines, waiting = [*lines, waiting], b""
+            for line in lines:
+                self.write(stream_name, line.decode(errors="replace"))
+        if waiting:
+            self.write(stream_name, waiting.decode(errors="replace"))
 
     def write(self, stream_name: str, text: str) -> None:
         """Write one line. What goes to stderr last is remembered as `last_error`."""
