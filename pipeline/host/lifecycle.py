@@ -20,7 +20,7 @@ from typing import Any
 
 import pipeline
 from pipeline.artifacts import read_json
-from pipeline.errors import BusyError, ConfigError, HostError, StorageError
+from pipeline.errors import BusyError, ConfigError, DataError, HostError, StorageError
 from pipeline.host.app import LOOPBACK
 from pipeline.host.catalog import available_competitions, check_available
 from pipeline.host.server import run_server
@@ -155,7 +155,7 @@ def _running(state: State) -> HostAddress | None:
             **read_json(state.credentials),
         )
         reply = _call(address, "api.v1.DiagnosticsService/Hello", {}, _SECONDS_TO_SAY_HELLO)
-    except (OSError, ValueError, http.client.HTTPException):
+    except (OSError, ValueError, DataError, http.client.HTTPException):
         # No address, nothing there, or some other program on a port once ours.
         return None
     expected = {"userName": address.username, "instance": address.instance}
