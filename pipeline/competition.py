@@ -8,18 +8,26 @@ from the competition's files by `pipeline.data`.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pipeline.errors import ConfigError
+from pipeline.reading import read_errors
 
 T = TypeVar("T")
 
 DEFINITION = "competition.toml"
 VALUES = ("label", "index", "probabilities", "probability")
 LAYOUTS = ("folders", "table", "filenames", "pixels", "arrays", "idx")
+
+_CALLED: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    str: "a text in quotes",
+    tuple[str, ...]: "a list of texts",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +42,12 @@ class DataSpec:
     label_column: str | None = None
     group_column: str | None = None
     size: int | None = None
-    mirror: bool = True  # a mirrored image keeps its label (not so for digits)
+    mirror: bool | None = None  # whether a mirrored image keeps its label (not so for digits)
 
     def __post_init__(self) -> None:
-        _one_of("data.layout", self.layout, LAYOUTS)
+        _one_of("layout", self.layout, LAYOUTS)
         if self.size is not None and not 8 <= self.size <= 1024:
-            raise ConfigError(f"data.size={self.size}: choose 8 to 1024 pixels")
+            raise ConfigError(f"size={self.size}: choose 8 to 1024 pixels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +61,7 @@ class SubmissionSpec:
     positive: str | None = None
 
     def __post_init__(self) -> None:
-        _one_of("submission.values", self.values, VALUES)
+        _one_of("values", self.values, VALUES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +74,11 @@ class Competition:
     classes: tuple[str, ...] = ()
     data: DataSpec = field(default_factory=DataSpec)
     submission: SubmissionSpec = field(default_factory=SubmissionSpec)
+
+    def __post_init__(self) -> None:
+        repeated = [name for name in self.classes if self.classes.count(name) > 1]
+        if repeated:
+            raise ConfigError(f"classes: {repeated[0]!r} appears twice; name each class once")
 
     def as_dict(self) -> dict[str, Any]:
         """The definition as plain values, for keys and run folders."""
@@ -89,21 +102,25 @@ def load_competition(slug: str, folder: Path) -> Competition:
     """The definition of `slug`: the package's, overridden by `folder`/competition.toml.
 
     Raises:
-        ConfigError: a TOML does not parse, or has an unknown key or value.
+        ConfigError: a TOML does not parse, or has an unknown key, or a value of another type.
+        StorageError: the user's file may not be read.
     """
     shipped = resources.files("pipeline.competitions") / f"{slug}.toml"
     values: dict[str, Any] = {}
     if slug in shipped_competitions():
-        values = _parse(shipped.read_text(encoding="utf-8"), f"{slug}.toml")
+        values = _parse(shipped.read_bytes(), f"{slug}.toml")
     own = folder / DEFINITION
-    if own.is_file():
-        values = _merge(values, _parse(own.read_text(encoding="utf-8"), str(own)))
+    with read_errors(own):
+        if own.is_file():
+            values = _merge(values, _parse(own.read_bytes(), str(own)))
     return competition_from(slug, values, str(own))
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _parse(content: bytes, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"{where} is not in UTF-8 ({err}); save it again as UTF-8") from err
     except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{where} is not valid TOML: {err}") from err
 
@@ -120,20 +137,43 @@ def competition_from(slug: str, values: dict[str, Any], where: str) -> Competiti
     """A competition from plain values, as a TOML or `Competition.as_dict` holds them.
 
     Raises:
-        ConfigError: a key or value is unknown; `where` names the file.
+        ConfigError: a key is unknown, or a value is of another type; `where` names the file.
     """
-    values = {**values, "slug": slug}
-    values["data"] = _typed(DataSpec, values.get("data", {}), f"{where} [data]")
-    values["submission"] = _typed(
-        SubmissionSpec, values.get("submission", {}), f"{where} [submission]"
-    )
-    values["classes"] = tuple(str(name) for name in values.get("classes", ()))
-    return _typed(Competition, values, where)
+    return _typed(Competition, {**values, "slug": slug}, where)
 
 
 def _typed(kind: type[T], values: dict[str, Any], where: str) -> T:
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(known))
+    """A dataclass of this kind, each value checked against its annotation."""
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known keys: {', '.join(known)}")
-    return kind(**values)
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known keys: {', '.join(hints)}")
+    checked = {name: _checked(value, hints[name], name, where) for name, value in values.items()}
+    try:
+        return kind(**checked)
+    except ConfigError as err:
+        raise ConfigError(f"{where}: {err}") from err
+
+
+def _checked(value: Any, hint: Any, key: str, where: str) -> Any:
+    """The value as the annotation `hint` wants it."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, dict):
+            return _typed(hint, value, f"{where} [{key}]")
+        raise _wrong_type(value, f"a table, [{key}]", key, where)
+    if hint == tuple[str, ...] and isinstance(value, list | tuple):
+        wrong = next((name for name in value if type(name) is not str), None)
+        if wrong is not None:
+            raise _wrong_type(wrong, _CALLED[str], f"{key}[{value.index(wrong)}]", where)
+        return tuple(value)
+    kinds = get_args(hint) if hint not in _CALLED else (hint,)
+    if type(value) not in kinds:  # not isinstance: true is no number
+        expected = next(_CALLED[kind] for kind in kinds if kind in _CALLED)
+        raise _wrong_type(value, expected, key, where)
+    return value
+
+
+def _wrong_type(value: Any, expected: str, key: str, where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: {key} = {value!r} ({type(value).__name__}); {expected} is expected"
+    )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.competition import Competition, DataSpec, SubmissionSpec
-from pipeline.data.layouts import read_layout
+from pipeline.data.layouts import mirror_reason, read_layout
 from pipeline.errors import ConfigError, DataError
 
 PETS = Competition(slug="pets")
@@ -54,7 +54,9 @@ def test_a_folder_per_class(tmp_path):
     assert data.train.labels == ["cat", "cat", "dog"]
     assert data.test.ids == ["b.png", "a.png"]
     assert names_of(data.test.images, tmp_path) == ["test/b.png", "test/a.png"]
-    assert data.competition.data == DataSpec(layout="folders", train="train", test="test")
+    assert data.competition.data == DataSpec(
+        layout="folders", train="train", test="test", mirror=True
+    )
     assert data.competition.submission == SubmissionSpec(sample="sample_submission.csv", id="id")
 
 
@@ -213,6 +215,25 @@ def test_the_definition_decides_between_two_readings(tmp_path):
         read_layout(tmp_path, PETS)
     data = read_layout(tmp_path, replace(PETS, data=DataSpec(layout="table")))
     assert data.train.labels == ["dog", "cat"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "mirrored", "why"),
+    [
+        (("0", "7"), None, False, "never mirrored: every class is a single digit or letter"),
+        (("a", "É"), None, False, "never mirrored: every class is a single digit or letter"),
+        (("1", "10"), None, True, "mirrored: the classes are not all single digits or letters"),
+        (("cat", "dog"), None, True, "key: [data] mirror"),
+        (("0", "7"), True, True, "mirrored: [data] mirror = true"),
+        (("cat", "dog"), False, False, "never mirrored: [data] mirror = false"),
+    ],
+)
+def test_mirroring_is_decided_by_the_class_names(tmp_path, names, said, mirrored, why):
+    put_images(tmp_path, [*(f"train/{name}/1.png" for name in names), "test/3.png"])
+    definition = replace(PETS, data=DataSpec(mirror=said))
+    data = read_layout(tmp_path, definition)
+    assert data.competition.data.mirror is mirrored
+    assert why in mirror_reason(definition, data.classes)
 
 
 # --- what must be asked for ---------------------------------------------------------------------

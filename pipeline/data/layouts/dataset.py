@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.competition import Competition
 from pipeline.data.ids import first_repeated
 from pipeline.data.images import PixelArray
+from pipeline.data.layouts.mirroring import may_mirror
 from pipeline.data.questions import definition_path
 from pipeline.errors import DataError
 
@@ -56,12 +57,13 @@ def checked_dataset(
     classes = competition.classes or tuple(sorted(set(labels), key=_natural))
     labels = _class_names(labels, classes)
     _check_classes(labels, train.ids, classes, competition)
+    data = replace(competition.data, mirror=may_mirror(competition, classes))
     return RawDataset(
         replace(train, labels=labels),
         test,
         classes,
         layout,
-        replace(competition, classes=classes),
+        replace(competition, classes=classes, data=data),
     )
 
 
