@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.artifacts import write_whole
 from pipeline.client.client import Status
 from pipeline.errors import DataError
+from pipeline.reading import read_errors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,7 @@ class Ledger:
 
         Raises:
             DataError: a line before the last is damaged.
+            StorageError: the file may not be read.
         """
         merged: dict[tuple[str, int], Upload] = {}
         for number, line in enumerate(self._whole_lines(), start=1):
@@ -66,9 +68,9 @@ class Ledger:
         write_whole(self._path, b"".join(line + b"\n" for line in lines))
 
     def _whole_lines(self) -> list[bytes]:
-        if not self._path.exists():
-            return []
-        *lines, rest = self._path.read_bytes().split(b"\n")
+        with read_errors(self._path):
+            content = self._path.read_bytes() if self._path.exists() else b""
+        *lines, rest = content.split(b"\n")
         # After the last newline comes nothing, or a line that was cut, at best just its newline.
         return [*lines, rest] if _is_object(rest) else lines
 

@@ -1,8 +1,9 @@
 """submit: upload a run's submission.csv once, wait for its score, and keep the ledger true.
 
-A crash may fall between the upload and its line in the ledger. So the description of an upload
-carries the run and the file's hash, and before any upload the host's list is read: what is there
-and not in the ledger is written down first.
+A crash or a full disk may fall between the upload and its line in the ledger. So the description
+of an upload carries the run and the file's hash, and before any upload the host's list is read:
+what is there and not in the ledger is written down first. A note that lies from before the upload
+until the ledger has its line makes sure that the list is read.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from pipeline.client.ledger import Ledger, Upload, find_upload, now
 from pipeline.competition import Competition
 from pipeline.data.submission import SubmissionForm, check_submission, predictions_sha256
 from pipeline.errors import HostError, LimitError
+from pipeline.reading import read_errors
 from pipeline.stages.console import say
 from pipeline.stages.hosts import choose_host, open_client
+from pipeline.stages.upload_note import UploadNote
 from pipeline.workspace import Workspace
 
 Via = Literal["file", "kernel"]
@@ -65,13 +68,14 @@ def submit(
 
     Raises:
         SubmissionError: the file breaks a rule of the competition; nothing was uploaded.
+        StorageError: the ledger cannot be written; nothing was uploaded.
         LimitError: no submission is left today; nothing was uploaded.
         HostError: the host failed, did not score in time, or could not score the file.
         ConfigError, CredentialsError, AccessError: the host cannot be used.
     """
     candidate = read_candidate(competition.slug, run, form)
     earlier = uploaded_as(workspace, candidate, choose_host(host).instance)
-    if earlier and earlier.status != "PENDING" and not force:
+    if earlier and not force and _is_settled(workspace, earlier):
         _say_why_not(earlier, candidate)
         return
     check_submission(candidate.csv, form)
@@ -90,26 +94,30 @@ def submit_run(
 ) -> None:
     """As `submit`, of a checked file with an open client; `via` kernel submits its version."""
     ledger = Ledger(workspace.ledger)
+    note = UploadNote(workspace, candidate.competition, client.endpoint.instance)
     runs = workspace.runs(candidate.competition)
     mended = _mend(client, ledger, runs, form, candidate.competition)
+    note.remove()
     earlier = uploaded_as(workspace, candidate, client.endpoint.instance)
     # An upload that was only just found is the one that a crash interrupted, forced or not.
     if earlier and (earlier in mended or not force):
         _say_why_not(_completed(client, ledger, earlier, via), candidate)
     else:
-        upload = _upload(client, ledger, candidate, via)
+        upload = _upload(client, ledger, note, candidate, via)
         _say_score(_completed(client, ledger, upload, via))
 
 
 def read_candidate(competition: str, run: Path, form: SubmissionForm) -> Candidate:
     """A run folder's submission file, and the run's record."""
-    made: dict[str, Any] = read_json(run / "run.json")
     csv = run / "submission.csv"
+    with read_errors(run):
+        made: dict[str, Any] = read_json(run / "run.json")
+        file_sha256 = sha256_of(csv)
     return Candidate(
         competition=competition,
         run=made["run"],
         csv=csv,
-        file_sha256=sha256_of(csv),
+        file_sha256=file_sha256,
         predictions_sha256=predictions_sha256(csv, form),
         cv_mean=made["cv"]["mean"],
         cv_std=made["cv"]["std"],
@@ -133,6 +141,12 @@ def uploaded_as(workspace: Workspace, candidate: Candidate, instance: str | None
         file_sha256=candidate.file_sha256,
         predictions_sha256=candidate.predictions_sha256,
     )
+
+
+def _is_settled(workspace: Workspace, upload: Upload) -> bool:
+    """Whether the ledger knows the upload's score, and no later upload went unrecorded."""
+    note = UploadNote(workspace, upload.competition, upload.instance)
+    return upload.status != "PENDING" and not note.exists()
 
 
 def _say_why_not(earlier: Upload, candidate: Candidate) -> None:
@@ -185,7 +199,9 @@ def _candidate_described(
     return candidate if candidate.description == description else None
 
 
-def _upload(client: KaggleClient, ledger: Ledger, candidate: Candidate, via: Via) -> Upload:
+def _upload(
+    client: KaggleClient, ledger: Ledger, note: UploadNote, candidate: Candidate, via: Via
+) -> Upload:
     limits = client.limits(candidate.competition)
     say("submit", str(limits))
     if limits.exhausted:
@@ -193,6 +209,7 @@ def _upload(client: KaggleClient, ledger: Ledger, candidate: Candidate, via: Via
             f"{client.endpoint.title}: {candidate.competition!r} takes no more submissions today "
             f"({limits}); nothing was uploaded, rerun after midnight UTC"
         )
+    note.write(candidate.description)
     ref = _send(client, candidate, via)
     upload = _record(client, candidate, ref)
     say("submit", f"uploaded as submission {ref}, waiting for its score")
@@ -200,6 +217,7 @@ def _upload(client: KaggleClient, ledger: Ledger, candidate: Candidate, via: Via
         upload = _with_score(upload, client.wait_for_score(ref, patience=_AT_ONCE_SECONDS))
     finally:
         ledger.append(upload)
+        note.remove()
     return upload
 
 

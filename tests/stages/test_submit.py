@@ -19,12 +19,19 @@ from pipeline.artifacts import sha256_of
 from pipeline.competition import Competition, load_competition
 from pipeline.data.layouts import read_layout
 from pipeline.data.submission import SubmissionForm, read_form
-from pipeline.errors import AccessError, HostError, LimitError, PipelineError, SubmissionError
+from pipeline.errors import (
+    AccessError,
+    HostError,
+    LimitError,
+    PipelineError,
+    SubmissionError,
+)
 from pipeline.host.state import State
 from pipeline.stages import hosts
 from pipeline.stages.download import download
 from pipeline.stages.ledger import print_ledger
 from pipeline.stages.submit import submit
+from pipeline.stages.upload_note import UploadNote
 from pipeline.workspace import Workspace
 from tests.client.fault_server import (
     Fault,
@@ -35,6 +42,7 @@ from tests.client.fault_server import (
     running_server,
     then,
 )
+from tests.permissions import ordinary_user
 from tests.stages.stand_in import INSTANCE, host_at
 
 REPOSITORY = Path(__file__).parents[2]
@@ -244,6 +252,7 @@ def test_lost_contact_after_the_upload_is_recorded(server: FaultServer, checkout
 _SUBMIT = """
 import sys
 from pathlib import Path
+from pipeline.errors import PipelineError
 from pipeline.stages import hosts, submit
 from tests.stages.stand_in import host_at
 from tests.stages.test_submit import checkout_at
@@ -251,7 +260,10 @@ hosts.local_host = host_at(int(sys.argv[1]))
 submit._AT_ONCE_SECONDS = 0.0
 checkout = checkout_at(Path(sys.argv[2]))
 run = checkout.workspace.runs("digits") / sys.argv[3]
-checkout.submit(run, force=sys.argv[4:] == ["force"])
+try:
+    checkout.submit(run, force=sys.argv[4:] == ["force"])
+except PipelineError as err:
+    sys.exit(f"{type(err).__name__}: {err}")
 """
 
 
@@ -297,6 +309,79 @@ def test_interrupted_forced_upload_is_not_repeated(server: FaultServer, checkout
     checkout.submit(run, force=True)
     assert [line["ref"] for line in checkout.lines()] == [1001, 1002]
     assert server.book.count("CreateSubmission") == 2
+
+
+def submit_as_ordinary_user(server: FaultServer, checkout: Checkout, run: Path, *force: str) -> str:
+    """Submit where permission bits count; returns what went to standard error."""
+    arguments = [str(server.port), str(checkout.workspace.root), run.name, *force]
+    result = subprocess.run(
+        [*ordinary_user(), sys.executable, "-c", _SUBMIT, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == (1 if result.stderr else 0)
+    return result.stderr
+
+
+@pytest.fixture
+def read_only(checkout: Checkout) -> Iterator[Callable[[], None]]:
+    """Forbids new files in submissions/ from the call to the end of the test."""
+    folder = checkout.workspace.ledger.parent
+    yield lambda: folder.chmod(0o500)
+    folder.chmod(0o700)
+
+
+def test_nothing_is_uploaded_where_the_ledger_cannot_be_written(
+    server: FaultServer, checkout: Checkout, read_only: Callable[[], None]
+) -> None:
+    run = checkout.add_run("run-1")
+    read_only()
+    errors = submit_as_ordinary_user(server, checkout, run)
+    assert errors.startswith("StorageError: cannot write")
+    assert "submissions" in errors
+    assert errors.count("\n") == 1
+    assert server.book.count("StartSubmissionUpload") == 0
+
+
+def test_forced_upload_that_could_not_be_recorded_is_found_by_a_plain_submit(
+    server: FaultServer, checkout: Checkout, read_only: Callable[[], None]
+) -> None:
+    run = checkout.add_run("run-1")
+    checkout.submit(run)
+
+    def forbid_and_take(handler: Any) -> None:
+        read_only()
+        handler.operate()
+
+    server.book.faults["CreateSubmission"] = [forbid_and_take]
+    errors = submit_as_ordinary_user(server, checkout, run, "force")
+    assert errors.startswith("StorageError: cannot write")
+    assert [line["ref"] for line in checkout.lines()] == [1001]
+    checkout.workspace.ledger.parent.chmod(0o700)
+    for _ in range(2):
+        checkout.submit(run)
+        assert [line["ref"] for line in checkout.lines()] == [1001, 1002]
+    assert server.book.count("CreateSubmission") == 2
+    assert not list(checkout.workspace.ledger.parent.glob(".upload-*"))
+
+
+def test_ledger_that_may_not_be_read(server: FaultServer, checkout: Checkout) -> None:
+    run = checkout.add_run("run-1")
+    checkout.submit(run)
+    checkout.workspace.ledger.chmod(0)
+    errors = submit_as_ordinary_user(server, checkout, run, "force")
+    assert errors.startswith(f"StorageError: cannot read {checkout.workspace.ledger}: Permission")
+    assert errors.count("\n") == 1
+    assert server.book.count("CreateSubmission") == 1
+
+
+def test_note_of_another_host_is_left_alone(server: FaultServer, checkout: Checkout) -> None:
+    note = UploadNote(checkout.workspace, "digits", "kaggle.com")
+    note.write("run-0 sha256:0123456789abcdef")
+    checkout.submit(checkout.add_run("run-1"))
+    assert note.exists()
 
 
 def test_forgotten_upload_of_another_run_is_mended_too(
