@@ -27,6 +27,7 @@ from pipeline.data.archive_members import (
     without_suffix,
 )
 from pipeline.errors import DataError
+from pipeline.reading import read_errors
 
 MAX_BYTES = 2**40
 MAX_FILES = 20_000_000
@@ -47,7 +48,8 @@ def extract_archive(archive: Path, into: Path) -> None:
 
     Raises:
         DataError: the archive is damaged, unsafe, or of an unknown kind; nothing is left.
-        StorageError: the disk is full or the folder cannot be written; nothing is left.
+        StorageError: the disk is full, the folder cannot be written or the archive may not be
+            read; nothing is left.
     """
     with storage_errors(into), _created(into), _staging(into) as staging:
         _unpack(archive, staging, archive.name, _Budget(archive), depth=0)
@@ -64,7 +66,8 @@ def unpack_archives(folder: Path) -> list[str]:
         DataError: as `extract_archive`; the archive stays where it was.
         StorageError: as `extract_archive`.
     """
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    with read_errors(folder):
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     if len(entries) == 1 and is_archive(entries[0]):
         extract_archive(entries[0], folder)
         entries[0].unlink()
@@ -128,6 +131,8 @@ class _Names:
 
 def _unpack(archive: Path, into: Path, label: str, budget: _Budget, depth: int) -> None:
     """Write all members of one archive to the empty folder `into`, then unpack those inside it."""
+    with read_errors(archive):
+        archive.open("rb").close()  # what fails below for want of a permission is the writing
     with damage_reported(label):
         _write_members(read_members(archive, label), into, label, budget)
     for nested in _archives_under(into):

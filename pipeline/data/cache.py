@@ -36,13 +36,12 @@ from pipeline.data.images import (
 )
 from pipeline.data.layouts import RawDataset, RawPart
 from pipeline.errors import DataError
+from pipeline.reading import read_errors
 
 CACHE_VERSION = 1
 _PARTS = ("train", "test")
 _CHUNK = 64
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
-# File names need not be UTF-8; their stray bytes survive the round trip.
-_ENCODING = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +78,13 @@ def build_cache(dataset: RawDataset, folder: Path) -> str:
 
     Raises:
         DataError: images cannot be decoded; names how many and the first.
-        StorageError: the disk is full or the folder cannot be written; no file is left.
+        StorageError: the disk is full, the folder cannot be written or an image may not be read;
+            no file is left.
     """
     workers = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes without holding the GIL
     try:
-        return _build(dataset, folder, workers)
+        with read_errors(folder):
+            return _build(dataset, folder, workers)
     except BaseException:
         for name in _PARTS:
             _file(folder, name).unlink(missing_ok=True)
@@ -97,6 +98,7 @@ def load_cache(folder: Path) -> TensorCache:
 
     Raises:
         DataError: the cache is damaged or of another version.
+        StorageError: the cache may not be read.
     """
     train, classes = _load_part(_file(folder, "train"))
     test, _ = _load_part(_file(folder, "test"))
@@ -208,7 +210,7 @@ def _tensors(
 
 def _text_tensors(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
     """Texts as their bytes in one tensor, and in another where each one starts and ends."""
-    encoded = [text.encode(*_ENCODING) for text in texts]
+    encoded = [text.encode() for text in texts]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     data = np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8)
     return {f"{name}.bytes": torch.from_numpy(data), f"{name}.offsets": torch.from_numpy(ends)}
@@ -217,7 +219,7 @@ def _text_tensors(name: str, texts: Sequence[str]) -> dict[str, Tensor]:
 def _texts(name: str, tensors: dict[str, Tensor]) -> list[str]:
     data = tensors[f"{name}.bytes"].numpy().tobytes()
     ends = tensors[f"{name}.offsets"].tolist()
-    return [data[start:end].decode(*_ENCODING) for start, end in pairwise(ends)]
+    return [data[start:end].decode() for start, end in pairwise(ends)]
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -235,6 +237,8 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
 
 def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
     try:
+        with read_errors(path):
+            path.open("rb").close()  # safetensors says of all that it cannot open: no such file
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -73,6 +73,7 @@ def probe_image(path: Path) -> Probe:
 
     Raises:
         DataError: the file is damaged, of an unknown format, or too large to decode safely.
+        PermissionError: the file may not be read.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -91,6 +92,7 @@ def decode_image(path: Path, form: ImageForm) -> NDArray[np.uint8]:
 
     Raises:
         DataError: the file is damaged, of an unknown format, or too large to decode safely.
+        PermissionError: the file may not be read.
     """
     with _opened(path) as image:
         if image.size != (form.width, form.height):
@@ -116,6 +118,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width}x{height} is more than {MAX_PIXELS} pixels")
             yield image
+    except PermissionError:  # says nothing of the image
+        raise
     except Exception as err:  # decoders raise what they like on damaged data, SyntaxError included
         raise DataError(f"{path} ({' '.join(str(err).split())})") from err
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.errors import DataError, PipelineError
+from pipeline.reading import read_errors
 
 
 def read_table(
@@ -20,9 +21,10 @@ def read_table(
     Raises:
         error: the file is not UTF-8, has no header, has a column twice, or has a row of another
             length than the header.
+        StorageError: the file may not be read.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
             header = next(lines, [])
             # line_num counts the lines of the file: a quoted field may hold several.

@@ -1,6 +1,7 @@
 """Every layout is read from real files, and what cannot be decided is asked for by its key."""
 
 import gzip
+import os
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -401,6 +402,15 @@ def test_names_without_a_label(tmp_path):
     put_images(tmp_path, ["train/oops.png", "test/1.png"])
     assert "1 of 7 training images have no label in their name" in refused(tmp_path)
     assert "first 'train/oops.png'" in refused(tmp_path)
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    put_images(tmp_path, ["train/cat/1.png", "train/dog/1.png", "test/3.png"])
+    for name in (b"c\xe4t.png", b"b\xe4r.png"):
+        (tmp_path / "test" / os.fsdecode(name)).write_bytes(b"")
+    message = refused(tmp_path)
+    assert r"2 of 5 file names are not in UTF-8, first 'test/b\udce4r.png'; rename" in message
+    message.encode()
 
 
 def test_an_empty_folder_and_packed_archives(tmp_path):

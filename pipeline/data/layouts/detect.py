@@ -31,6 +31,7 @@ from pipeline.data.layouts.raw_files import RawFiles, list_files
 from pipeline.data.questions import to_decide
 from pipeline.data.sample import Sample, find_sample
 from pipeline.errors import DataError
+from pipeline.reading import read_errors
 
 _UNPACKED_BY_HAND = (".7z", ".rar")
 Parts = tuple[RawPart, RawPart, Competition]
@@ -42,7 +43,13 @@ def read_layout(raw: Path, competition: Competition) -> RawDataset:
     Raises:
         ConfigError: something is undecided; names the key, the file and the candidates.
         DataError: the files are missing, damaged or contradict each other.
+        StorageError: a file or a folder may not be read.
     """
+    with read_errors(raw):
+        return _read_layout(raw, competition)
+
+
+def _read_layout(raw: Path, competition: Competition) -> RawDataset:
     files = list_files(raw) if raw.is_dir() else RawFiles(raw, ())
     if not files.names:
         raise DataError(f"{raw} is empty; download {competition.slug} or put its files there")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeline.artifacts import MANIFEST
 from pipeline.data.ids import is_image_name
+from pipeline.errors import DataError
 
 Split = Literal["train", "test"]
 _WORDS = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -38,13 +39,33 @@ class RawFiles:
 
 
 def list_files(raw: Path) -> RawFiles:
-    """Every file of the raw folder but its manifest."""
+    """Every file of the raw folder but its manifest.
+
+    Raises:
+        DataError: a name is not UTF-8, so that no CSV could hold it.
+        OSError: a folder may not be read.
+    """
     names: list[str] = []
-    for folder, subfolders, files in os.walk(raw):
+    for folder, subfolders, files in os.walk(raw, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(raw)
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
+    _check_names(raw, names)
     return RawFiles(raw, tuple(sorted(name for name in names if name != MANIFEST)))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _check_names(raw: Path, names: list[str]) -> None:
+    # Python reads a stray byte of a file name as half of a surrogate pair.
+    broken = [name for name in names if any("\ud800" <= char <= "\udfff" for char in name)]
+    if broken:
+        raise DataError(
+            f"{raw}: {len(broken)} of {len(names)} file names are not in UTF-8, first "
+            f"{min(broken)!r}; rename them"
+        )
 
 
 def words_of(name: str) -> list[str]:

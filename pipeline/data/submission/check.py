@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.data.submission.form import SubmissionForm
 from pipeline.data.tables import read_table
 from pipeline.errors import SubmissionError
+from pipeline.reading import read_errors
 
 SUM_TOLERANCE = 0.01
 _MISSING = {"", "nan", "na", "n/a", "<na>", "null", "none"}
@@ -58,7 +59,9 @@ def _six_digits(text: str) -> str:
 
 
 def _read(csv: Path, form: SubmissionForm) -> pd.DataFrame:
-    if not csv.is_file():
+    with read_errors(csv):
+        exists = csv.is_file()
+    if not exists:
         raise SubmissionError(f"{csv} does not exist; make the submission first")
     table = read_table(csv, SubmissionError)
     found, expected = [str(name) for name in table.columns], list(form.columns)

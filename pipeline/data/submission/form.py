@@ -12,6 +12,7 @@ from pipeline.data.questions import definition_path, to_decide
 from pipeline.data.sample import Sample, find_sample
 from pipeline.data.submission.values import infer_values
 from pipeline.errors import DataError
+from pipeline.reading import read_errors
 
 _POSITIVES: dict[tuple[str, ...], str] = {
     ("0", "1"): "1",
@@ -50,8 +51,10 @@ def read_form(
     Raises:
         ConfigError: the form is undecided; names the key to set and the candidates.
         DataError: the sample's ids are not those of the test images.
+        StorageError: the sample may not be read.
     """
-    sample = find_sample(raw, competition)
+    with read_errors(raw):
+        sample = find_sample(raw, competition)
     if sample is None:
         return _defined_form(raw, competition, classes, test_ids)
     values = competition.submission.values or _values_of(sample, competition, classes)
