@@ -11,10 +11,9 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.artifacts import content_key, read_json, write_json
+from pipeline.artifacts import content_key
 from pipeline.client.client import KaggleClient
 from pipeline.client.credentials import known_secrets
-from pipeline.client.kernels import METADATA
 from pipeline.client.ledger import now
 from pipeline.competition import load_competition
 from pipeline.data.submission import SubmissionForm, check_submission
@@ -26,10 +25,10 @@ from pipeline.stages.hosts import check_slug, open_client
 from pipeline.stages.kernel_output import NoRunError, fetch_run
 from pipeline.stages.kernel_session import failure_text, wait_for_kernel
 from pipeline.stages.lock import only_command
-from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
+from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.provenance import provenance
 from pipeline.stages.push_record import PushFolder, PushRecord
-from pipeline.stages.settings import Settings
+from pipeline.stages.settings import Settings, check_settings
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
 
 _GENERATED, _PUSHED_COPY = ".generated", ".pushed"
@@ -47,13 +46,15 @@ def push(settings: Settings, *, via: Via = "file") -> None:
         SubmissionError: the kernel's file breaks a rule of the competition; nothing was submitted.
         HostError: the kernel failed, ran too long or left no submission, or the host failed.
     """
-    settings.check_names()
+    check_settings(settings)
     check_slug(settings.competition)
-    with open_client(settings.host, settings.competition) as client:
+    with only_command(settings.workspace):
+        host = download(settings.workspace, settings.competition, settings.host)
+        form = _form(settings)
+    with open_client(host, settings.competition) as client:
         with only_command(settings.workspace):
-            form = _form(settings)
             folder = _begin(client, settings)
-            _push(client, settings, folder)
+            _push(client, folder)
         _wait(client, folder)
         with only_command(settings.workspace):
             _fetch(client, folder)
@@ -63,9 +64,9 @@ def push(settings: Settings, *, via: Via = "file") -> None:
 def _form(settings: Settings) -> SubmissionForm:
     """The form of the submission, from the competition's own files."""
     workspace, slug = settings.workspace, settings.competition
-    download(workspace, slug, settings.host)
-    cache = preprocess(workspace, load_competition(slug, workspace.competition(slug)))
-    return submission_form(workspace, resolved_competition(cache), cache)
+    definition = load_competition(slug, workspace.competition(slug))
+    cache = preprocess(workspace, definition)
+    return submission_form(workspace, resolve(workspace, definition, cache), cache)
 
 
 def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
@@ -74,12 +75,8 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
     FORCE starts anew, except where it did so before and that push has not finished.
     """
     kernel = variant_kernel(settings, settings.workspace.competition(settings.competition))
-    owner = client.kernels.owner()
-    name = f"{owner}/{kernel.slug}"
-    instance = client.endpoint.instance
-    contents = {file: sha256(content).hexdigest() for file, content in kernel.files.items()}
-    run = f"{settings.conv}-kernel-{content_key([contents, name, instance], 8)}"
-    folder = PushFolder(settings.workspace.runs(settings.competition) / run)
+    name = f"{client.kernels.owner()}/{kernel.slug}"
+    folder = PushFolder(_run_folder(settings, kernel, name, client.endpoint.instance))
     if folder.started:
         record = folder.record
         if not settings.force or (record.forced and not record.finished):
@@ -87,13 +84,13 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
             return folder
     _check_quota(client, settings.competition)
     commit: str | None = provenance()["commit"]
-    _write_copy(client, kernel, owner, commit, folder.path)
+    _write_copy(client, kernel, commit, folder.path)
     latest = client.kernels.latest_version(name)
     folder.begin(
         PushRecord(
             kernel=name,
             host=client.endpoint.name,
-            instance=instance,
+            instance=client.endpoint.instance,
             commit=commit,
             forced=settings.force,
             # The latest version may be this very kernel, its record lost.
@@ -101,6 +98,13 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
         )
     )
     return folder
+
+
+def _run_folder(settings: Settings, kernel: KernelFiles, name: str, instance: str) -> Path:
+    """The same for the same kernel of the same account on the same host."""
+    contents = {file: sha256(content).hexdigest() for file, content in kernel.files.items()}
+    run = f"{settings.conv}-kernel-{content_key([contents, name, instance], 8)}"
+    return settings.workspace.runs(settings.competition) / run
 
 
 def _check_quota(client: KaggleClient, competition: str) -> None:
@@ -120,7 +124,7 @@ def _check_quota(client: KaggleClient, competition: str) -> None:
 
 
 def _write_copy(
-    client: KaggleClient, kernel: KernelFiles, owner: str, commit: str | None, folder: Path
+    client: KaggleClient, kernel: KernelFiles, commit: str | None, folder: Path
 ) -> None:
     """The copy that is pushed: owner, commit and the push's name in it, and no secret.
 
@@ -130,16 +134,19 @@ def _write_copy(
     secrets = {*known_secrets(client.endpoint.environment), *known_secrets(os.environ)}
     generated, copy = folder / _GENERATED, folder / _PUSHED_COPY
     kernel.write(generated)
-    prepare_push(generated, owner, commit or "", copy, known=secrets)
-    path = copy / read_json(copy / METADATA)["code_file"]
-    notebook = read_json(path)
-    story = notebook["cells"][0]
-    story["source"] = "".join(story["source"]) + f"\n\nPush: `{folder.name}`"
-    write_json(path, notebook)
+    prepare_push(
+        generated,
+        client.kernels.owner(),
+        commit,
+        copy,
+        note=f"Push: `{folder.name}`",
+        known=secrets,
+    )
+    path = copy / f"{kernel.slug}.ipynb"
     say("push", f"{path.name}: {path.stat().st_size / 1000:.0f} kB, no secret found")
 
 
-def _push(client: KaggleClient, settings: Settings, folder: PushFolder) -> None:
+def _push(client: KaggleClient, folder: PushFolder) -> None:
     record = folder.record
     if record.pushed:
         return
