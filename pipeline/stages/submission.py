@@ -17,10 +17,11 @@ def submission(run: Path, form: SubmissionForm) -> Path:
     """The run's submission.csv, written from its test.csv unless it says the same already.
 
     Raises:
-        SubmissionError: the file breaks a rule of the competition; it is named.
+        SubmissionError: the file breaks a rule of the competition, or the predictions do not
+            fit the test images; the file is named.
     """
-    path = run / SUBMISSION
-    content = submission_csv(form, read_probabilities(run / PREDICTIONS))
+    path, predictions = run / SUBMISSION, run / PREDICTIONS
+    content = submission_csv(form, read_probabilities(predictions), predictions)
     current = path.exists() and path.read_bytes() == content
     if not current:
         write_whole(path, content)

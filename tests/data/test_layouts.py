@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipeline.competition import Competition, DataSpec, SubmissionSpec
 from pipeline.data.layouts import mirror_reason, read_layout
+from pipeline.data.submission import read_form
 from pipeline.errors import ConfigError, DataError
 
 PETS = Competition(slug="pets")
@@ -289,7 +290,14 @@ def test_an_unknown_layout_is_asked_about(tmp_path):
 def test_arrays_without_ids_need_a_sample(tmp_path):
     images = np.zeros((2, 8, 8), np.uint8)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1], x_test=images)
+    assert "put the competition's sample_submission.csv into data/pets/raw" in asked(tmp_path)
     assert "`[submission] sample`" in asked(tmp_path)
+    put(tmp_path, "example.csv", "id,label\n5,0\n7,1\n")
+    named = replace(PETS, submission=SubmissionSpec(sample="example.csv"))
+    data = read_layout(tmp_path, named)
+    assert read_form(tmp_path, data.competition, data.classes, data.test.ids).ids == ["5", "7"]
+    (tmp_path / "example.csv").rename(tmp_path / "sample_submission.csv")
+    assert read_layout(tmp_path, PETS).test.ids == ["5", "7"]
     put(tmp_path, "sample_submission.csv", "id,label\n5,0\n2,0\n")
     assert "numbers out of order" in asked(tmp_path)
     put(tmp_path, "sample_submission.csv", "id,label\n5,0\n")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from pipeline.errors import ConfigError, DataError, SubmissionError
 
 PETS = Competition(slug="pets")
 IDS = ["07", "1", "2"]
+SOURCE = Path("run/test.csv")
 CLASSES = ("bird", "cat", "dog")
 ALL_VALUES = ["label", "index", "probabilities", "probability"]
 
@@ -50,7 +52,7 @@ def form_of(tmp_path, sample: str, classes=CLASSES, test_ids=IDS, competition=PE
         ("0.0 0.0 0.0", ("0", "1"), None, "probability"),
         ("0 0 0", ("0", "1"), "roc_auc", "probability"),
         ("0 0 0", ("0", "1"), "accuracy", "label"),
-        ("0 0 0", ("cat", "dog"), "log-loss", "probability"),
+        ("0 0 0", ("cat", "dog"), "log_loss", "probability"),
         ("0 0 0", ("cat", "dog"), "accuracy", "index"),
         ("0 1 1", ("cat", "dog"), None, "index"),
         ("0 1 1", ("0", "1"), None, "label"),
@@ -148,10 +150,42 @@ def test_a_definition_that_contradicts_the_sample(tmp_path):
     ):
         with pytest.raises(ConfigError, match=match):
             form_of(tmp_path, sample, competition=replace(PETS, submission=spec))
-    with pytest.raises(ConfigError, match=r"2 value columns \(x, y\) are not the 3 classes"):
+    with pytest.raises(DataError, match=r"its 2 value columns are not the 3 classes: column 'x'"):
         form_of(tmp_path, "id,x,y\n07,1,1\n1,1,1\n2,1,1\n")
     with pytest.raises(ConfigError, match=r"which column holds the ids.*candidates: a, b"):
         form_of(tmp_path, "a,b\nx,u\ny,v\nz,w\n")
+
+
+@pytest.mark.parametrize("values", [None, "probabilities"])
+def test_columns_that_are_not_the_classes(tmp_path, values):
+    competition = replace(PETS, submission=SubmissionSpec(values=values))
+    sample = "id,moose,cat\n07,0,1\n1,0,1\n2,0,1\n"
+    with pytest.raises(
+        DataError,
+        match=r"column 'moose' is no class; class 'elk' has no column; give the .* columns' names",
+    ):
+        form_of(tmp_path, sample, ("cat", "elk"), competition=competition)
+    with pytest.raises(DataError, match=r"set `classes` in data/pets/competition.toml to the col"):
+        form_of(tmp_path, sample, ("0", "1"), competition=competition)
+    assert form_of(tmp_path, sample, ("cat", "moose"), competition=competition).values == (
+        "probabilities"
+    )
+
+
+def test_all_keys_are_asked_for_at_once(tmp_path):
+    sample = "".join(f"{name},0\n" for name in IDS)
+    with pytest.raises(ConfigError) as caught:
+        form_of(tmp_path, f"id,label\n{sample}", ("cat", "dog"))
+    assert str(caught.value).endswith(
+        "set `[submission] values` in data/pets/competition.toml, candidates: index, probability; "
+        "with probability set `[submission] positive` too, candidates: cat, dog"
+    )
+    both = replace(PETS, submission=SubmissionSpec(values="probability", positive="dog"))
+    assert form_of(tmp_path, f"id,label\n{sample}", ("cat", "dog"), competition=both).positive
+    (tmp_path / "sample_submission.csv").unlink()
+    one = replace(PETS, submission=SubmissionSpec(values="probability"))
+    with pytest.raises(ConfigError, match=r"\] id, .*\] target, .*\] positive missing; set"):
+        read_form(tmp_path, one, ("cat", "dog"), IDS)
 
 
 def test_a_sample_of_other_ids(tmp_path):
@@ -168,7 +202,7 @@ def test_a_sample_of_other_ids(tmp_path):
 
 def write(folder, form: SubmissionForm, predictions: pd.DataFrame):
     path = folder / "submission.csv"
-    path.write_bytes(submission_csv(form, predictions))
+    path.write_bytes(submission_csv(form, predictions, SOURCE))
     return path
 
 
@@ -209,12 +243,14 @@ def test_predictions_that_do_not_fit_are_not_written():
         (good.drop(columns="cat"), "differ in 1 names, first 'cat'"),
         (good.replace(good.loc["1", "dog"], np.nan), "NaN or infinite, first id '1'"),
     ):
-        with pytest.raises(SubmissionError, match=match):
-            submission_csv(form, predictions)
+        with pytest.raises(
+            SubmissionError, match=rf"^run/test\.csv: .*{match}.*; delete that file and rerun$"
+        ):
+            submission_csv(form, predictions, SOURCE)
 
 
 def lines_of(form: SubmissionForm) -> list[str]:
-    return submission_csv(form, probabilities(form.ids)).decode().splitlines()
+    return submission_csv(form, probabilities(form.ids), SOURCE).decode().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -340,7 +376,7 @@ def test_the_hash_is_that_of_the_predictions(tmp_path):
     ids = [f"{n}" for n in range(6)]
     form = make_form("probabilities", ids)
     csv = tmp_path / "submission.csv"
-    lines = submission_csv(form, probabilities(ids)).decode().splitlines()
+    lines = submission_csv(form, probabilities(ids), SOURCE).decode().splitlines()
 
     def digest(changed: list[str]) -> str:
         csv.write_text("\r\n".join(changed))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 from pipeline.competition import Competition
-from pipeline.data.questions import to_decide
+from pipeline.data.questions import definition_path, to_decide
 from pipeline.data.sample import Sample
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
+_KEY = "[submission] sample"
 _NUMBER = re.compile(r"\d+")
 
 
@@ -21,10 +22,13 @@ def sample_ids_by_position(
         ConfigError: there is no sample, or its ids are numbers in another order than the rows.
         DataError: the sample has another number of rows.
     """
-    key = "[submission] sample"
     if sample is None:
-        problem = f"{name} has no ids and there is no sample submission to take them from"
-        raise to_decide(competition, key, problem)
+        raise ConfigError(
+            f"{name} has no ids, and there is no sample submission to take them from; put the "
+            f"competition's sample_submission.csv into data/{competition.slug}/raw, or, where it "
+            f"lies there under another name, set `{_KEY}` in {definition_path(competition)} to "
+            "that name"
+        )
     ids = sample.ids
     if len(ids) != count:
         raise DataError(
@@ -37,5 +41,5 @@ def sample_ids_by_position(
                 f"{name} has no ids, and those of {sample.path.name} are numbers out of order: "
                 "row or number could be meant"
             )
-            raise to_decide(competition, key, problem, ["a copy sorted by id"])
+            raise to_decide(competition, _KEY, problem, ["a copy sorted by id"])
     return ids

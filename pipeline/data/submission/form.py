@@ -10,15 +10,9 @@ from pipeline.competition import VALUES, Competition
 from pipeline.data.ids import match_ids
 from pipeline.data.questions import definition_path, to_decide
 from pipeline.data.sample import Sample, find_sample
-from pipeline.data.submission.values import infer_values
+from pipeline.data.submission.values import POSITIVE, infer_values, positive_class
 from pipeline.errors import DataError
 from pipeline.reading import read_errors
-
-_POSITIVES: dict[tuple[str, ...], str] = {
-    ("0", "1"): "1",
-    ("false", "true"): "true",
-    ("no", "yes"): "yes",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +72,8 @@ def _defined_form(
     needed = {"id": spec.id, "values": spec.values, "target": spec.target}
     if spec.values == "probabilities":
         del needed["target"]
+    if spec.values == "probability":
+        needed["positive"] = positive_class(spec.target or "", competition, classes)
     missing = [f"[submission] {name}" for name, value in needed.items() if value is None]
     if spec.id is None or spec.values is None or missing:
         raise to_decide(
@@ -104,14 +100,33 @@ def _defined_form(
 def _values_of(sample: Sample, competition: Competition, classes: tuple[str, ...]) -> str:
     targets = sample.target_columns
     if len(targets) == 1:
-        return infer_values(list(sample.table[targets[0]]), sample.path, competition, classes)
+        return infer_values(sample, competition, classes)
     if set(targets) == set(classes):
         return "probabilities"
-    raise to_decide(
-        competition,
-        "classes",
-        f"{sample.path}: its {len(targets)} value columns ({', '.join(targets[:10])}) are not "
-        f"the {len(classes)} classes ({', '.join(classes[:10])})",
+    raise _mismatch(targets, competition, classes, str(sample.path))
+
+
+def _mismatch(
+    targets: Sequence[str], competition: Competition, classes: tuple[str, ...], where: str
+) -> DataError:
+    """Value columns that should be the classes and are not: what each side has alone."""
+    columns = [repr(name) for name in targets if name not in classes]
+    unasked = [repr(name) for name in classes if name not in targets]
+    sides = [
+        f"{what} {', '.join(names[:10])} {without}"
+        for what, names, without in (
+            ("column", columns, "is no class"),
+            ("class", unasked, "has no column"),
+        )
+        if names
+    ]
+    remedy = "give the training images' classes (folders, file names or labels) the columns' names"
+    if len(targets) == len(classes) and set(classes) == set(map(str, range(len(classes)))):
+        toml = definition_path(competition)
+        remedy = f"set `classes` in {toml} to the columns' names, in the order of their numbers"
+    return DataError(
+        f"{where}: its {len(targets)} value columns are not the {len(classes)} classes: "
+        f"{'; '.join(sides)}; {remedy}"
     )
 
 
@@ -126,6 +141,8 @@ def _check_columns(
     target = competition.submission.target
     expected = list(classes) if values == "probabilities" else [target or targets[0]]
     if sorted(targets) != sorted(expected):
+        if values == "probabilities" and len(targets) > 1:
+            raise _mismatch(targets, competition, classes, where)
         is_misnamed = values != "probabilities" and target not in {None, *targets}
         raise to_decide(
             competition,
@@ -162,16 +179,8 @@ def _positive(
     """The class whose probability is asked for."""
     if values != "probability":
         return None
-    key = "[submission] positive"
-    named = competition.submission.positive
-    if named is not None:
-        if named not in classes:
-            raise to_decide(competition, key, f"{named!r} is no class", classes)
-        return named
-    if target in classes:
-        return target
-    usual = _POSITIVES.get(tuple(sorted(name.lower() for name in classes)))
-    if usual is None:
+    positive = positive_class(target, competition, classes)
+    if positive is None:
         problem = f"cannot tell which class the probability in column {target!r} means"
-        raise to_decide(competition, key, problem, classes)
-    return next(name for name in classes if name.lower() == usual)
+        raise to_decide(competition, POSITIVE, problem, classes)
+    return positive

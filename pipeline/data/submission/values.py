@@ -4,43 +4,68 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipeline.competition import VALUES, Competition
-from pipeline.data.questions import to_decide
+from pipeline.data.questions import to_decide, to_decide_both
+from pipeline.data.sample import Sample
 
+POSITIVE = "[submission] positive"
 _WHOLE = re.compile(r"\d+")
 _DECIMAL = re.compile(r"\d*\.?\d+(e-?\d+)?|\d+\.", re.IGNORECASE)
-_WANTS_PROBABILITY = {"roc_auc", "auc", "log_loss", "logloss", "brier", "average_precision"}
-_WANTS_LABEL = {"accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_micro", "kappa", "qwk"}
+_WANTS_PROBABILITY = {"roc_auc", "log_loss"}
+_WANTS_LABEL = {"accuracy"}
+_POSITIVES: dict[tuple[str, ...], str] = {
+    ("0", "1"): "1",
+    ("false", "true"): "true",
+    ("no", "yes"): "yes",
+}
 
 
-def infer_values(
-    texts: Sequence[str], path: Path, competition: Competition, classes: tuple[str, ...]
-) -> str:
+def infer_values(sample: Sample, competition: Competition, classes: tuple[str, ...]) -> str:
     """ "label", "index" or "probability": the one reading that values, classes and metric allow.
 
     Raises:
         ConfigError: several readings are possible, as for a column of zeros, or none is.
     """
-    readings = _readings(set(texts), classes)
-    metric = (competition.metric or "").lower().replace("-", "_").replace(" ", "_")
+    (target,) = sample.target_columns
+    texts = set(sample.table[target])
+    readings = _readings(texts, classes)
+    metric = competition.metric
     if "probability" in readings and len(readings) > 1:
         if metric in _WANTS_PROBABILITY:
             return "probability"
         # A sample that holds both 0 and 1 shows decisions.
-        if metric in _WANTS_LABEL or len(set(texts)) > 1:
+        if metric in _WANTS_LABEL or len(texts) > 1:
             readings.remove("probability")
     if len(readings) == 1:
         return readings[0]
-    shown = ", ".join(sorted(set(texts))[:5])
+    shown = ", ".join(sorted(texts)[:5])
     problem = (
-        f"{path}: the values ({shown}) could be {' or '.join(readings)}"
+        f"{sample.path}: the values ({shown}) could be {' or '.join(readings)}"
         if readings
-        else f"{path}: the values ({shown}) are no classes ({', '.join(classes[:10])}), positions "
-        "of classes or probabilities"
+        else f"{sample.path}: the values ({shown}) are no classes ({', '.join(classes[:10])}), "
+        "positions of classes or probabilities"
     )
-    raise to_decide(competition, "[submission] values", problem, readings or VALUES)
+    key = "[submission] values"
+    if "probability" in readings and positive_class(target, competition, classes) is None:
+        then = ("probability", POSITIVE, classes)
+        raise to_decide_both(competition, key, problem, readings, then=then)
+    raise to_decide(competition, key, problem, readings or VALUES)
+
+
+def positive_class(target: str, competition: Competition, classes: Sequence[str]) -> str | None:
+    """The class whose probability the column `target` holds; None where nothing tells.
+
+    Raises:
+        ConfigError: the definition names one that is no class.
+    """
+    named = competition.submission.positive
+    if named is not None and named not in classes:
+        raise to_decide(competition, POSITIVE, f"{named!r} is no class", classes)
+    if named is not None or target in classes:
+        return named or target
+    usual = _POSITIVES.get(tuple(sorted(name.lower() for name in classes)))
+    return next((name for name in classes if name.lower() == usual), None)
 
 
 def _readings(texts: set[str], classes: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,16 +15,20 @@ from pipeline.data.tables import write_table
 from pipeline.errors import SubmissionError
 
 
-def submission_csv(form: SubmissionForm, predictions: pd.DataFrame) -> bytes:
+def submission_csv(form: SubmissionForm, predictions: pd.DataFrame, source: Path) -> bytes:
     """The submission in the sample's ids, order and columns, as UTF-8 with line feeds.
 
     `predictions` has one row per test image, with its id (text) as index, and one column of
-    probabilities per class name.
+    probabilities per class name; `source` is the file that they were read from.
 
     Raises:
-        SubmissionError: an id or a class is missing, an id repeats, or a value is not finite.
+        SubmissionError: an id or a class is missing, an id repeats, or a value is not finite; the
+            file to delete is named.
     """
-    probabilities = _in_order(form, predictions)
+    try:
+        probabilities = _in_order(form, predictions)
+    except SubmissionError as err:
+        raise SubmissionError(f"{source}: {err}; delete that file and rerun") from err
     table = pd.DataFrame({form.id_column: form.ids}, dtype=object)
     for name, texts in zip(form.value_columns, _columns(form, probabilities), strict=True):
         table[name] = list(texts)
@@ -52,20 +57,17 @@ def _in_order(form: SubmissionForm, predictions: pd.DataFrame) -> NDArray[np.flo
     if missing_classes:
         raise SubmissionError(
             f"the predictions' columns and the classes differ in {len(missing_classes)} names, "
-            f"first {missing_classes[0]!r}; predict again"
+            f"first {missing_classes[0]!r}"
         )
     ids = [str(name) for name in predictions.index]
     count, first = first_repeated(ids)
     if first is not None:
-        raise SubmissionError(
-            f"{count} predictions repeat an id, first {first!r}; keep one of each"
-        )
+        raise SubmissionError(f"{count} predictions repeat an id, first {first!r}")
     known = set(ids)
     missing = [name for name in form.test_ids if name not in known]
     if missing:
         raise SubmissionError(
-            f"{len(missing)} of {len(form.ids)} test ids have no prediction, first "
-            f"{missing[0]!r}; predict again"
+            f"{len(missing)} of {len(form.ids)} test ids have no prediction, first {missing[0]!r}"
         )
     rows = predictions.set_axis(ids, axis=0).loc[form.test_ids, list(form.classes)]
     values: NDArray[np.float64] = rows.to_numpy(dtype=np.float64)
@@ -73,6 +75,6 @@ def _in_order(form: SubmissionForm, predictions: pd.DataFrame) -> NDArray[np.flo
     if len(broken):
         raise SubmissionError(
             f"{len(broken)} predictions are NaN or infinite, first id "
-            f"{form.test_ids[broken[0]]!r}; the training diverged: train again"
+            f"{form.test_ids[broken[0]]!r}: it was cut, or the training diverged"
         )
     return values

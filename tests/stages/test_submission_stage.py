@@ -1,0 +1,43 @@
+"""The submission stage names the file to delete when a run's predictions are not whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.submission import SubmissionForm
+from pipeline.errors import DataError, PipelineError, SubmissionError
+from pipeline.stages.submission import submission
+
+IDS = ["a", "b", "c"]
+FORM = SubmissionForm(
+    columns=("id", "label"),
+    id_column="id",
+    ids=IDS,
+    test_ids=IDS,
+    values="label",
+    classes=("cat", "dog"),
+)
+WHOLE = "id,cat,dog\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        ("c,0.25,0.75\n", SubmissionError),
+        (",0.25,0.75\n", DataError),
+        (",0.75\n", DataError),
+        ("0.75\n", DataError),
+        ("a,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n", SubmissionError),
+        (",cat,dog\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n", PipelineError),
+    ],
+)
+def test_predictions_that_were_cut(tmp_path: Path, end: str, error: type[PipelineError]) -> None:
+    predictions = tmp_path / "test.csv"
+    predictions.write_text(WHOLE.removesuffix(end))
+    with pytest.raises(error, match=r"test\.csv.*; delete (that file|it) and rerun$") as caught:
+        submission(tmp_path, FORM)
+    assert str(predictions) in str(caught.value)
+    predictions.write_text(WHOLE)
+    assert submission(tmp_path, FORM).read_text() == "id,label\na,cat\nb,cat\nc,dog\n"
