@@ -81,12 +81,14 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: the file is not JSON.
+        DataError: the file is missing or not JSON.
     """
     try:
         return json.loads(path.read_text())
+    except FileNotFoundError as err:
+        raise DataError(f"{path} is missing; delete {path.parent} and rerun") from err
     except ValueError as err:
-        raise DataError(f"{path} is not JSON ({err}); delete it and rerun") from err
+        raise DataError(f"{path} is not JSON ({err}); delete {path.parent} and rerun") from err
 
 
 @contextmanager
@@ -158,8 +160,14 @@ def write_manifest(folder: Path, source: dict[str, str] | None = None) -> None:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether the folder was finished: its manifest is written last."""
-    return (folder / MANIFEST).is_file()
+    """Whether the folder was finished (its manifest is written last) and no file was cut since."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    files = read_json(folder / MANIFEST)["files"]
+    return all(
+        (folder / name).is_file() and (folder / name).stat().st_size == expected["size"]
+        for name, expected in files.items()
+    )
 
 
 def verify_manifest(folder: Path) -> None:

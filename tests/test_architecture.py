@@ -14,6 +14,7 @@ PACKAGE = REPOSITORY / "pipeline"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "errors": 0,
+    "reading": 0,
     "artifacts": 0,
     "competition": 0,
     "competitions": 0,
@@ -26,7 +27,8 @@ FLOORS = {
     "host": 2,
     "notebooks": 2,
     "stages": 3,
-    "__main__": 4,
+    "commands": 4,
+    "__main__": 5,
 }
 KERNEL_ROOMS = ("convs", "models", "data", "training")
 KERNEL_STAGES = ("preprocess", "train", "predict", "submission", "kernel")
@@ -53,7 +55,7 @@ def room(path: Path) -> str:
     A notebook's template is a program that calls stages, like the command line.
     """
     if "templates" in path.parts:
-        return "__main__"
+        return "commands"
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

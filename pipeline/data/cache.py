@@ -2,7 +2,7 @@
 
 A cache folder holds train.safetensors and test.safetensors, each with one uint8 array of images
 [N, H, W, C], ids as UTF-8 bytes with offsets, and int64 labels and groups where there are any.
-The metadata of each file holds the classes and why the images have this size.
+The description in each file's metadata holds the classes and why the images have this size.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ from pipeline.data.layouts import RawDataset, RawPart
 from pipeline.errors import DataError
 from pipeline.reading import read_errors
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _PARTS = ("train", "test")
+_DESCRIPTION = "tensor_cache"
 _CHUNK = 64
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -116,13 +117,15 @@ def _build(dataset: RawDataset, folder: Path, workers: ThreadPoolExecutor) -> st
     if not probes:
         raise _undecodable(failures, count)
     form = choose_form(probes, dataset.competition.data.size)
-    metadata = {
-        "version": str(CACHE_VERSION),
+    description = {
+        "version": CACHE_VERSION,
         "axes": "NHWC",
         "form": form.reason,
         "layout": dataset.layout,
-        "classes": json.dumps(dataset.classes),
+        "classes": dataset.classes,
     }
+    # One key, since safetensors writes several in an order that changes from run to run.
+    metadata = {_DESCRIPTION: json.dumps(description)}
     failures = []
     for name, part in parts.items():
         pixels, undecoded = _decode(name, part, form, workers)
@@ -240,13 +243,13 @@ def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
         with read_errors(path):
             path.open("rb").close()  # safetensors says of all that it cannot open: no such file
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as err:
         raise DataError(f"{path} cannot be read ({err}); delete {path.parent} and rerun") from err
-    if metadata.get("version") != str(CACHE_VERSION):
+    if description.get("version") != CACHE_VERSION:
         raise DataError(
-            f"{path} has cache version {metadata.get('version')}, not {CACHE_VERSION}; "
+            f"{path} has cache version {description.get('version')}, not {CACHE_VERSION}; "
             f"delete {path.parent} and rerun"
         )
     part = Part(
@@ -255,4 +258,4 @@ def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
         labels=tensors.get("labels"),
         groups=_texts("groups", tensors) if "groups.bytes" in tensors else None,
     )
-    return part, tuple(json.loads(metadata["classes"]))
+    return part, tuple(description["classes"])

@@ -32,7 +32,7 @@ class ImageClassifier(nn.Module):
         return self.net(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
-def channel_statistics(images: Tensor, chunk: int = 4096) -> tuple[Tensor, Tensor]:
+def channel_statistics(images: Tensor, chunk_pixels: int = 2**22) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel of uint8 images [N, H, W, C], in 0 to 255.
 
     A channel without variation gets deviation 1, so that it is only centred.
@@ -40,7 +40,8 @@ def channel_statistics(images: Tensor, chunk: int = 4096) -> tuple[Tensor, Tenso
     channels = images.shape[-1]
     total = torch.zeros(channels, dtype=torch.float64, device=images.device)
     squares = torch.zeros_like(total)
-    for part in images.split(chunk):
+    pixels_per_image = images.shape[1] * images.shape[2]
+    for part in images.split(max(1, chunk_pixels // pixels_per_image)):
         pixels = part.reshape(-1, channels).double()
         total += pixels.sum(0)
         squares += pixels.square().sum(0)

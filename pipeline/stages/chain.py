@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.competition import load_competition
+from pipeline.competition import Competition, load_competition
 from pipeline.stages.download import download
 from pipeline.stages.hosts import check_slug
 from pipeline.stages.lock import only_command
 from pipeline.stages.predict import predict
-from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
-from pipeline.stages.settings import Settings
+from pipeline.stages.preprocess import preprocess, resolve, submission_form
+from pipeline.stages.settings import Settings, check_settings
 from pipeline.stages.submission import submission
 from pipeline.stages.submit import submit
 from pipeline.stages.train import train
@@ -24,22 +24,26 @@ def run_until(last: str, settings: Settings) -> None:
     Raises:
         PipelineError: a stage failed; what earlier stages finished stays.
     """
-    settings.check_names()
+    check_settings(settings)
     check_slug(settings.competition)
     workspace = settings.workspace
     with only_command(workspace):
         definition = load_competition(
             settings.competition, workspace.competition(settings.competition)
         )
-        download(workspace, settings.competition, settings.host)
-        if last != "download":
-            cache = preprocess(workspace, definition)
-            if last != "preprocess":
-                _train_until(last, settings, cache)
+        host = download(workspace, settings.competition, settings.host)
+        if last == "download":
+            return
+        cache = preprocess(workspace, definition)
+        if last != "preprocess":
+            competition = resolve(workspace, definition, cache)
+            _train_until(last, settings, competition, cache, host)
 
 
-def _train_until(last: str, settings: Settings, cache: Path) -> None:
-    workspace, competition = settings.workspace, resolved_competition(cache)
+def _train_until(
+    last: str, settings: Settings, competition: Competition, cache: Path, host: str
+) -> None:
+    workspace = settings.workspace
     run = train(settings, competition, cache)
     if last == "train":
         return
@@ -49,4 +53,4 @@ def _train_until(last: str, settings: Settings, cache: Path) -> None:
     form = submission_form(workspace, competition, cache)
     submission(run, form)
     if last == "submit":
-        submit(workspace, competition, form, run, settings.host, force=settings.force)
+        submit(workspace, competition, form, run, host, force=settings.force)

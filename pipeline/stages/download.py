@@ -12,21 +12,23 @@ from typing import Any
 
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from pipeline.artifacts import MANIFEST, is_complete, read_json, storage_errors, whole_folder
+from pipeline.artifacts import MANIFEST, read_json, storage_errors, whole_folder
 from pipeline.client.client import KaggleClient, RemoteFile
 from pipeline.client.endpoint import Endpoint
 from pipeline.data.archives import extract_archive, unpack_archives
+from pipeline.data.fingerprint import file_hashes
 from pipeline.errors import DataError, HostError, PipelineError, StorageError
 from pipeline.stages.console import say
 from pipeline.stages.hosts import HostChoice, check_slug, choose_host, open_client
 from pipeline.workspace import Workspace
 
 
-def download(workspace: Workspace, competition: str, host: str) -> None:
-    """Make data/<competition>/raw/ hold the competition's files from `host`.
+def download(workspace: Workspace, competition: str, host: str) -> str:
+    """Make data/<competition>/raw/ hold the competition's files; returns the host to submit to.
 
-    Files that a person put there are used as they are; archives among them are unpacked. Files
-    from another host are replaced as a whole, never mixed.
+    Files that a person put there are used as they are; archives among them are replaced by their
+    content. Files from another host than the one asked for are replaced as a whole, never mixed;
+    with HOST=auto, files from kaggle.com stay, so that training needs no credentials.
 
     Raises:
         ConfigError: the host or the competition is unknown.
@@ -40,25 +42,40 @@ def download(workspace: Workspace, competition: str, host: str) -> None:
         for archive in unpack_archives(raw):
             say("download", f"replaced {raw / archive} by its content")
         say("download", f"{raw} holds your own files, used as they are")
-        return
-    if is_complete(raw):
-        choice = choose_host(host)
-        if _is_from(raw, choice):
-            say("download", f"up to date: {_check_sizes(raw)} files in {raw}")
-            return
-        say("download", f"{raw} came from {_origin(raw)}: downloading anew, replacing it")
+        return host
+    if _is_downloaded(raw):
+        if host == "auto" and _source(raw)["host"] == "kaggle":
+            host = "kaggle"
+        elif not _is_from(raw, choose_host(host)):
+            say("download", f"{raw} came from {_origin(raw)}: downloading anew, replacing it")
+            _fetch_from(host, competition, raw)
+            return host
+        say("download", f"up to date: {_check_unchanged(raw)} files in {raw}")
+        return host
+    _fetch_from(host, competition, raw)
+    return host
+
+
+def _fetch_from(host: str, competition: str, raw: Path) -> None:
     with open_client(host, competition) as client:
         _fetch(client, competition, raw)
 
 
 def _has_own_files(raw: Path) -> bool:
     """Whether a person put files there: there are some, and no manifest of ours."""
-    if not raw.is_dir() or not any(raw.iterdir()):
+    if not raw.is_dir():
         return False
-    return not is_complete(raw) or not _source(raw)
+    visible = any(not path.name.startswith(".") for path in raw.iterdir())
+    return visible and not _is_downloaded(raw)
+
+
+def _is_downloaded(raw: Path) -> bool:
+    return bool(_source(raw))
 
 
 def _source(raw: Path) -> dict[str, str]:
+    if not (raw / MANIFEST).is_file():
+        return {}
     manifest = read_json(raw / MANIFEST)
     # A competition may ship a manifest.json of its own.
     source = manifest.get("source") if isinstance(manifest, dict) else None
@@ -76,18 +93,15 @@ def _origin(raw: Path) -> str:
     return f"the host {source['host']!r} (instance {source['instance']})"
 
 
-def _check_sizes(raw: Path) -> int:
-    """Compare the folder with its manifest, by sizes; returns the number of files.
+def _check_unchanged(raw: Path) -> int:
+    """Compare the folder with its manifest; returns the number of files.
 
     Raises:
-        DataError: a file is missing or has another size.
+        DataError: a file is missing or has another content.
     """
     files: dict[str, Any] = read_json(raw / MANIFEST)["files"]
-    changed = [
-        name
-        for name, expected in files.items()
-        if not (raw / name).is_file() or (raw / name).stat().st_size != expected["size"]
-    ]
+    found = file_hashes(raw)
+    changed = [name for name, expected in files.items() if found.get(name) != expected["sha256"]]
     if changed:
         raise DataError(
             f"{raw}: {len(changed)} of {len(files)} files are missing or changed since the "

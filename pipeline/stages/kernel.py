@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline.competition import load_competition
+from pipeline.competition import Competition, load_competition
 from pipeline.data.archive_members import is_archive
 from pipeline.data.archives import unpack_archives
 from pipeline.errors import BudgetError, DataError
 from pipeline.stages.console import say
 from pipeline.stages.predict import predict
-from pipeline.stages.preprocess import preprocess, resolved_competition, submission_form
+from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.settings import Settings
 from pipeline.stages.submission import submission
 from pipeline.stages.train import train
@@ -42,9 +42,11 @@ def run_kernel(
     deadline = Deadline.after(_TRAINING_SHARE * hours * 3600)
     workspace = open_kernel(settings.competition, inputs=inputs, working=working, scratch=scratch)
     settings = settings.with_root(workspace.root)
-    cache = preprocess(workspace, load_competition(settings.competition, workspace.root))
-    run = train_within(settings, cache, deadline)
-    return None if run is None else finish_kernel(workspace, cache, run, working)
+    definition = load_competition(settings.competition, workspace.root)
+    cache = preprocess(workspace, definition)
+    competition = resolve(workspace, definition, cache)
+    run = train_within(settings, competition, cache, deadline)
+    return None if run is None else finish_kernel(workspace, competition, cache, run, working)
 
 
 def open_kernel(competition: str, *, inputs: Path, working: Path, scratch: Path) -> Workspace:
@@ -104,19 +106,23 @@ def adopt_runs(inputs: Path, runs: Path) -> None:
                 say("kernel", f"going on with {record.parent}")
 
 
-def train_within(settings: Settings, cache: Path, deadline: Deadline) -> Path | None:
+def train_within(
+    settings: Settings, competition: Competition, cache: Path, deadline: Deadline
+) -> Path | None:
     """Train until done or until the deadline; None where the deadline came first."""
     try:
-        return train(settings, resolved_competition(cache), cache, deadline=deadline)
+        return train(settings, competition, cache, deadline=deadline)
     except BudgetError:
         say("kernel", "time is up: attach this notebook's output as its input and run it again")
         return None
 
 
-def finish_kernel(workspace: Workspace, cache: Path, run: Path, working: Path) -> Path:
+def finish_kernel(
+    workspace: Workspace, competition: Competition, cache: Path, run: Path, working: Path
+) -> Path:
     """Predict, write and check the submission, and leave it where Kaggle looks for it."""
     predict(run, cache)
-    form = submission_form(workspace, resolved_competition(cache), cache)
+    form = submission_form(workspace, competition, cache)
     checked = submission(run, form)
     output = working / checked.name
     shutil.copyfile(checked, output)

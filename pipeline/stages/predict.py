@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from pipeline.artifacts import verify_manifest
 from pipeline.data.cache import load_cache
 from pipeline.stages.console import say
 from pipeline.training.precision import choose_execution
@@ -24,11 +25,13 @@ def predict(folder: Path, cache: Path) -> Path:
         say("predict", f"up to date: {path}")
         return path
     run, data = Run.open(folder), load_cache(cache)
+    verify_manifest(cache)
     execution = run.execution if run.execution.is_available() else choose_execution()
     images = data.test.images.to(execution.device)
     index = torch.arange(len(images), device=images.device)
     total = torch.zeros(len(images), len(data.classes), dtype=torch.float64)
     for number in tqdm(run.folds, desc="predict", unit="fold", dynamic_ncols=True):
+        verify_manifest(run.fold(number))
         model = run.network.load(run.fold(number)).to(images.device)
         total += predict_probabilities(model, images, index, run.mirror, execution)
     write_probabilities(

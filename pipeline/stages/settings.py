@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from pipeline.convs import make_conv
-from pipeline.models import make_model
-from pipeline.training.recipes import make_recipe
+from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
+
+HOSTS = ("auto", "kaggle", "local")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +27,7 @@ class Settings:
     """Number of cross-validation folds."""
     seed: int = 0
     """Every random stream derives from it."""
-    host: Literal["auto", "kaggle", "local"] = "auto"
+    host: str = "auto"
     """Where competitions live; auto: kaggle.com with credentials, else the local host."""
     force: bool = False
     """Upload even what was uploaded before."""
@@ -44,12 +43,23 @@ class Settings:
         """The same choices for the folders below `root`."""
         return replace(self, root=root)
 
-    def check_names(self) -> None:
-        """Fail on a misspelt name before any work is done.
 
-        Raises:
-            ConfigError: no conv, model or recipe has that name.
-        """
-        make_conv(self.conv, 1, 1, 1)
-        make_model(self.model, self.conv, 1, 2, 0.0)
-        make_recipe(self.recipe)
+def check_settings(settings: Settings) -> None:
+    """Fail on a misspelt name or an impossible number before any work is done.
+
+    Raises:
+        ConfigError: a setting has no such value.
+    """
+    from pipeline.convs import make_conv  # torch: too slow to import for parsing alone
+    from pipeline.models import make_model
+    from pipeline.training.recipes import make_recipe
+
+    make_conv(settings.conv, 1, 1, 1)
+    make_model(settings.model, settings.conv, 1, 2, 0.0)
+    make_recipe(settings.recipe)
+    if settings.host not in HOSTS:
+        raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
+    if not 0 <= settings.seed < 2**32:
+        raise ConfigError(f"SEED={settings.seed}: choose 0 to {2**32 - 1}")
+    if settings.folds < 2:
+        raise ConfigError(f"FOLDS={settings.folds}: out-of-fold scores need at least 2")

@@ -14,14 +14,21 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from pipeline.artifacts import content_key, sha256_of, write_json, write_whole
+from pipeline.artifacts import (
+    content_key,
+    sha256_of,
+    verify_manifest,
+    write_json,
+    write_whole,
+)
 from pipeline.competition import Competition
 from pipeline.data.cache import Part, TensorCache, load_cache
+from pipeline.errors import ConfigError
 from pipeline.stages.console import say
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings
 from pipeline.training.deadline import Deadline
-from pipeline.training.folds import assign_folds, write_folds
+from pipeline.training.folds import assign_folds, read_folds, write_folds
 from pipeline.training.launch import devices_for, train_missing_folds
 from pipeline.training.loop import EpochMetrics
 from pipeline.training.metrics import score
@@ -30,7 +37,8 @@ from pipeline.training.recipes import make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
 from pipeline.training.tables import read_probabilities, write_probabilities
 
-ENGINE_VERSION = 1  # raise it when the same configuration would train to other weights
+# Raise it when the same configuration would train to other weights or predict other numbers.
+ENGINE_VERSION = 2
 
 
 def train(
@@ -51,9 +59,10 @@ def train(
     """
     data = load_cache(cache)
     run = open_run(settings, competition, cache, data)
-    if "cv" in run.record:
+    if _is_finished(run, competition):
         say("train", f"up to date: {run.folder} ({cv_text(run.record['cv'])})")
         return run.folder
+    verify_manifest(cache)
     started = time.monotonic()
     devices = devices or devices_for(run.execution)
     say("train", f"{run.folder.name} on {_names(devices)} in {run.execution.precision}")
@@ -76,17 +85,26 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     identity = _identity(settings, competition, cache, data, fold_map)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
-    if not (folder / RECORD).exists():
+    if not (folder / FOLDS).exists() or sha256_of(folder / FOLDS) != sha256_of(fold_map):
         write_whole(folder / FOLDS, fold_map.read_bytes())
+    if not (folder / RECORD).exists():
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
         decided = {"execution": asdict(choose_execution())}
         write_json(folder / RECORD, {"run": name, **identity, **decided, **made_by})
     run = Run.open(folder)
-    if "cv" not in run.record and not run.execution.is_available():
+    if run.missing_folds() and not run.execution.is_available():
         say("train", f"{run.execution.device} is not here any more: deciding anew")
         run.record["execution"] = asdict(choose_execution())
         write_json(folder / RECORD, run.record)
     return run
+
+
+def _is_finished(run: Run, competition: Competition) -> bool:
+    return (
+        run.record.get("cv", {}).get("metric") == competition.metric
+        and (run.folder / OUT_OF_FOLD).exists()
+        and not run.missing_folds()
+    )
 
 
 def _identity(
@@ -102,8 +120,9 @@ def _identity(
         dropout=recipe.dropout,
     )
     return {
-        "competition": competition.as_dict(),
+        "competition": competition.slug,
         "cache": cache.name,
+        "mirror": competition.data.mirror,
         "folds": {"count": settings.folds, "sha256": sha256_of(fold_map)},
         "seed": settings.seed,
         "network": asdict(network),
@@ -121,6 +140,7 @@ def _fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
     if not path.exists():
         fold = assign_folds(labels, part.groups, settings.folds, settings.seed)
         write_folds(path, part.ids, fold)
+    read_folds(path, part.ids)  # a damaged map is named here, before it decides anything
     return path
 
 
@@ -143,6 +163,12 @@ def _cross_validate(
     scores = [
         score(metric, label_of.loc[table.index].to_numpy(), table.to_numpy()) for table in tables
     ]
+    if not np.isfinite(scores).all():
+        raise ConfigError(
+            f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "
+            f"first fold {int(np.argmin(np.isfinite(scores)))}: it may hold one class only; "
+            "choose another FOLDS, SEED or group_column"
+        )
     return {
         "metric": metric,
         "mean": float(np.mean(scores)),

@@ -34,7 +34,19 @@ def assign_folds(
     fold = np.empty(len(labels), dtype=np.int64)
     for number, (_, valid) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
         fold[valid] = number
+    _check_every_class_is_trained_on(np.asarray(labels), fold, folds)
     return fold
+
+
+def _check_every_class_is_trained_on(labels: np.ndarray, fold: np.ndarray, folds: int) -> None:
+    """Groups can put a whole class into one fold."""
+    for number in range(folds):
+        absent = set(labels) - set(labels[fold != number])
+        if absent:
+            raise ConfigError(
+                f"FOLDS={folds}: without fold {number} no image of class number {min(absent)} is "
+                "left to train on; choose another FOLDS, SEED or group_column"
+            )
 
 
 def write_folds(path: Path, ids: Sequence[str], fold: np.ndarray) -> None:
@@ -47,10 +59,14 @@ def read_folds(path: Path, ids: Sequence[str]) -> np.ndarray:
     """The fold number int64 [N] of each of `ids`, joined by id.
 
     Raises:
-        DataError: the map's ids are not exactly `ids`.
+        DataError: the map is damaged, or its ids are not exactly `ids`.
     """
-    table = pd.read_csv(path, dtype={"id": str, "fold": np.int64}, keep_default_na=False)
-    fold = table.set_index("id")["fold"].reindex(list(ids))
+    try:
+        table = pd.read_csv(path, dtype={"id": str, "fold": np.int64}, keep_default_na=False)
+        fold = table.set_index("id")["fold"].reindex(list(ids))
+    except (ValueError, KeyError) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"{path} is damaged ({reason}); delete it and rerun") from err
     missing = fold.isna()
     if missing.any() or len(table) != len(ids):
         first = fold.index[missing][0] if missing.any() else "none"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.errors import DataError
 from pipeline.training.augment import fixed_view, random_views, shrink, take
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.deadline import Deadline
@@ -75,11 +76,18 @@ class TrainingState:
         save_checkpoint(path, {"parts": parts, "history": history})
 
     def resume(self, path: Path, device: torch.device) -> None:
-        """Go on from the state in `path`."""
+        """Go on from the state in `path`.
+
+        Raises:
+            DataError: the file is damaged, or was written by other code.
+        """
         saved = load_checkpoint(path, device)
-        for part, values in zip(self._parts(), saved["parts"], strict=True):
-            part.load_state_dict(values)
-        self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+        try:
+            for part, values in zip(self._parts(), saved["parts"], strict=True):
+                part.load_state_dict(values)
+            self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+        except (KeyError, TypeError, ValueError, RuntimeError) as err:
+            raise DataError(f"{path} is of another network; delete it and rerun") from err
 
 
 def train_fold(

@@ -17,7 +17,9 @@ def _accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    return float(log_loss(labels, probabilities, labels=range(probabilities.shape[1])))
+    # Rounded to the digits of a CSV, a row no longer adds up to one exactly.
+    rows = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return float(log_loss(labels, rows, labels=range(rows.shape[1])))
 
 
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -21,13 +21,14 @@ def predict_probabilities(
     index: Tensor,
     mirror: bool,
     execution: Execution,
-    batch: int = 512,
+    batch_pixels: int = 2**19,
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
     `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken.
     """
     model.eval()
+    batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
     parts = [
         torch.stack([_logits(model, seen, execution) for seen in _views(images, rows, mirror)])
         .mean(0)

@@ -79,7 +79,7 @@ class Run:
     @property
     def mirror(self) -> bool:
         """Whether a mirrored image keeps its label."""
-        return bool(self._part("competition")["data"]["mirror"])
+        return bool(self.record["mirror"])
 
     @property
     def seed(self) -> int:

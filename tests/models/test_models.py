@@ -47,7 +47,7 @@ def test_statistics_equal_the_direct_formula_and_survive_constant_channels():
     images = torch.randint(0, 256, (70, 4, 4, 2), dtype=torch.uint8)
     images[..., 1] = 9
 
-    mean, std = channel_statistics(images, chunk=16)
+    mean, std = channel_statistics(images, chunk_pixels=256)
 
     pixels = images.double().reshape(-1, 2)
     torch.testing.assert_close(mean.double(), pixels.mean(0), atol=1e-4, rtol=0)

@@ -14,6 +14,7 @@ from pipeline.competition import Competition
 from pipeline.data.cache import Part, TensorCache, build_cache
 from pipeline.data.layouts import RawDataset, RawPart
 from pipeline.errors import BudgetError, DataError
+from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import CHECKPOINT, run_fold
 from pipeline.training.folds import write_folds
@@ -55,7 +56,7 @@ def fold_data(digits):
 def make_run(folder, data, *, epochs=2, folds=4, seed=0, dropout=0.2):
     recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout)
     record = {
-        "competition": {"data": {"mirror": False}},
+        "mirror": False,
         "folds": {"count": folds},
         "seed": seed,
         "network": asdict(NETWORK),
@@ -245,3 +246,14 @@ def test_precision_goes_by_compute_capability(capability, precision):
 
     assert chosen == precision
     assert f"{capability[0]}.{capability[1]}" in reason
+
+
+def test_the_engine_version_stands_for_these_losses(tmp_path, digits):
+    """When this fails on purpose, raise ENGINE_VERSION: finished runs are then made anew."""
+    golden = json.loads(Path(__file__).with_name("golden_losses.json").read_text())
+
+    epochs = train(make_run(tmp_path, digits, epochs=3), digits)
+
+    assert golden["engine_version"] == ENGINE_VERSION
+    assert [epoch.train_loss for epoch in epochs] == pytest.approx(golden["train"], rel=1e-3)
+    assert [epoch.valid_loss for epoch in epochs] == pytest.approx(golden["valid"], rel=1e-3)

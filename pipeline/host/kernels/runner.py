@@ -44,7 +44,8 @@ class Runner:
 
     def start(self) -> None:
         """Run queued versions in a thread from now on; to be called by the one server only."""
-        self._kernels.fail_interrupted()
+        for ref in self._kernels.requeue_interrupted():
+            outputs.remove(self._state.log(ref).parent)
         for left_over in self._state.sessions.iterdir():
             outputs.remove(left_over)
         # The sandboxes die with this thread, and so with the process, however it ends.

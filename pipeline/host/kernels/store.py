@@ -14,7 +14,6 @@ from pipeline.host.wire import Message
 
 DEFAULT_GPU_HOURS = 30.0
 _SATURDAY = 5
-_INTERRUPTED = "the host was stopped while the kernel ran; push it again"
 
 
 class Settings(Message):
@@ -175,14 +174,14 @@ class Kernels:
                 ("ERROR" if failure else "COMPLETE", failure, timestamp(), version.ref),
             )
 
-    def fail_interrupted(self) -> None:
-        """Mark what a stopped host left RUNNING; how long that ran is unknown and not counted."""
+    def requeue_interrupted(self) -> list[int]:
+        """Queue again what a stopped host left RUNNING; its time so far is not counted."""
         with self._database.transaction() as db:
-            db.execute(
-                "UPDATE kernel_versions SET status = 'ERROR', failure = ?, ended_at = started_at "
-                "WHERE status = 'RUNNING'",
-                (_INTERRUPTED,),
-            )
+            rows = db.execute(
+                "UPDATE kernel_versions SET status = 'QUEUED', started_at = NULL "
+                "WHERE status = 'RUNNING' RETURNING ref"
+            ).fetchall()
+        return [row[0] for row in rows]
 
     def set_gpu_hours(self, user: User, hours: float) -> None:
         """How many hours of GPU sessions the user may run in a week."""

@@ -59,8 +59,8 @@ from IPython.display import Image, display
 
 from pipeline.competition import load_competition
 from pipeline.stages.kernel import finish_kernel, open_kernel, train_within
-from pipeline.stages.preprocess import CONTACT_SHEET, preprocess
-from pipeline.stages.settings import Settings
+from pipeline.stages.preprocess import CONTACT_SHEET, preprocess, resolve
+from pipeline.stages.settings import Settings, check_settings
 from pipeline.training.deadline import Deadline
 
 KAGGLE = Path("/kaggle/input")
@@ -82,8 +82,10 @@ variants = {
     for conv in CONVS
 }
 for settings in variants.values():
-    settings.check_names()
-cache = preprocess(workspace, load_competition(COMPETITION, workspace.root))
+    check_settings(settings)
+definition = load_competition(COMPETITION, workspace.root)
+cache = preprocess(workspace, definition)
+competition = resolve(workspace, definition, cache)
 display(Image(cache / CONTACT_SHEET))
 
 # %% [markdown]
@@ -97,7 +99,7 @@ from pipeline.training.run import METRICS, Run
 
 runs: dict[str, Run] = {}
 for conv, settings in variants.items():
-    folder = train_within(settings, cache, deadline)
+    folder = train_within(settings, competition, cache, deadline)
     if folder is not None:
         runs[conv] = Run.open(folder)
 finished = len(runs) == len(variants)
@@ -154,7 +156,7 @@ if finished:
     choose = min if lower_is_better(metric) else max
     best = choose(runs, key=lambda conv: runs[conv].record["cv"]["mean"])
     print(f"{best} has the better cross-validation score")
-    submission_file = finish_kernel(workspace, cache, runs[best].folder, OUTPUT)
+    submission_file = finish_kernel(workspace, competition, cache, runs[best].folder, OUTPUT)
     display(pd.read_csv(submission_file).head())
 
 # %% [markdown]

@@ -58,8 +58,8 @@ from IPython.display import Image, display
 
 from pipeline.competition import load_competition
 from pipeline.stages.kernel import finish_kernel, open_kernel, train_within
-from pipeline.stages.preprocess import CONTACT_SHEET, preprocess
-from pipeline.stages.settings import Settings
+from pipeline.stages.preprocess import CONTACT_SHEET, preprocess, resolve
+from pipeline.stages.settings import Settings, check_settings
 from pipeline.training.deadline import Deadline
 
 KAGGLE = Path("/kaggle/input")
@@ -77,8 +77,10 @@ settings = Settings(
     seed=SEED,
     root=workspace.root,
 )
-settings.check_names()
-cache = preprocess(workspace, load_competition(COMPETITION, workspace.root))
+check_settings(settings)
+definition = load_competition(COMPETITION, workspace.root)
+cache = preprocess(workspace, definition)
+competition = resolve(workspace, definition, cache)
 display(Image(cache / CONTACT_SHEET))
 
 # %% [markdown]
@@ -87,7 +89,7 @@ display(Image(cache / CONTACT_SHEET))
 # Every image validates in exactly one fold. Precision is chosen for the device at hand.
 
 # %%
-run = train_within(settings, cache, deadline)
+run = train_within(settings, competition, cache, deadline)
 
 # %% [markdown]
 # The loss of every fold by epoch. Validation falling with training is what you want; the gap
@@ -121,7 +123,7 @@ if run is not None:
 
 # %%
 if run is not None:
-    submission_file = finish_kernel(workspace, cache, run, OUTPUT)
+    submission_file = finish_kernel(workspace, competition, cache, run, OUTPUT)
     display(pd.read_csv(submission_file).head())
 
 # %% [markdown]

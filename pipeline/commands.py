@@ -1,0 +1,88 @@
+"""The commands: parsing and calling, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pipeline.stages.settings import Settings
+
+Options = Annotated[Settings, tyro.conf.arg(name="")]
+
+
+def _stage(name: str, help_text: str) -> Callable[[Options], None]:
+    def run(settings: Options) -> None:
+        from pipeline.stages.chain import run_until  # heavy imports only when a stage runs
+
+        run_until(name, settings)
+
+    run.__doc__ = help_text
+    return run
+
+
+def ledger(settings: Options) -> None:
+    """Print every upload: cross-validation beside public and private score."""
+    from pipeline.stages.ledger import print_ledger
+
+    print_ledger(settings.workspace)
+
+
+def kernels(root: Path = Path()) -> None:
+    """Write the Kaggle notebooks under kernels/ anew from the package."""
+    from pipeline.stages.kernels import write_kernels
+
+    write_kernels(root)
+
+
+def push(settings: Options, via: Literal["file", "kernel"] = "file") -> None:
+    """Push the variant's notebook, wait for it, check what it made, submit it, note the score.
+
+    Args:
+        via: submit the fetched file, or the kernel's version (for code competitions).
+    """
+    from pipeline.stages.push import push as push_kernel
+
+    push_kernel(settings, via=via)
+
+
+def host(port: int = 0) -> None:
+    """Keep the local competition host running and print how to point the kaggle command at it.
+
+    Args:
+        port: the port on 127.0.0.1; 0 takes a free one.
+    """
+    from pipeline.host.lifecycle import default_state, serve
+
+    serve(default_state(), port)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "download": _stage("download", "Get the competition's files into data/<competition>/raw/."),
+    "preprocess": _stage("preprocess", "Decode the images into a tensor cache."),
+    "train": _stage("train", "Train every fold of one configuration into a run folder."),
+    "predict": _stage("predict", "Predict the test images with test-time augmentation."),
+    "submission": _stage("submission", "Write and check submission.csv."),
+    "submit": _stage("submit", "Upload submission.csv and wait for the score."),
+    "ledger": ledger,
+    "kernels": kernels,
+    "push": push,
+    "host": host,
+}
+
+
+def run_command(arguments: list[str] | None = None) -> None:
+    """Parse the arguments, by default those of this process, and run the command they name.
+
+    Raises:
+        PipelineError: the command failed.
+        SystemExit: the arguments are wrong (2), or help was asked for (0).
+    """
+    tyro.extras.subcommand_cli_from_dict(
+        COMMANDS,
+        args=arguments,
+        prog="python -m pipeline",
+        description="Image competitions, from download to score.",
+    )
