@@ -52,6 +52,8 @@ class Limits:
     def __str__(self) -> str:
         if not self.today and not self.total and not self.allowed_now:
             return "the daily limit is told with the first submission"
+        if not self.allowed_now:  # the limit may have been lowered below what was made
+            return f"no submission left today, {self.today} made"
         return f"{self.allowed_now} of {self.allowed_now + self.today} submissions left today"
 
 

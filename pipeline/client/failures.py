@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import sys
 from dataclasses import dataclass, replace
 
 from pipeline.client.endpoint import Endpoint
@@ -65,8 +67,8 @@ def error_for(
         return _credentials_error(endpoint)
     if failure.status == 403 and competition:
         return AccessError(
-            f"{endpoint.title} refused access to {competition!r} ({failure}); accept the rules at "
-            f"https://www.kaggle.com/competitions/{competition}/rules and rerun"
+            f"{endpoint.title} refused access to {competition!r} ({failure}); accept the rules "
+            f"{_where_to_accept(endpoint, competition)} and rerun"
         )
     if failure.status == 404 and competition:
         return ConfigError(
@@ -76,6 +78,14 @@ def error_for(
     if failure.kind == "storage":
         return _storage_error(failure, where)
     return HostError(f"{where} ({failure}); {_remedy(failure, endpoint)}")
+
+
+def _where_to_accept(endpoint: Endpoint, competition: str) -> str:
+    if endpoint.name == "kaggle":
+        return f"at https://www.kaggle.com/competitions/{competition}/rules"
+    user = endpoint.environment["KAGGLE_USERNAME"]
+    command = [sys.executable, "-m", "pipeline.host", "rules", user, competition, "accept"]
+    return f"with `{shlex.join(command)}`"
 
 
 def _credentials_error(endpoint: Endpoint) -> CredentialsError:

@@ -14,6 +14,8 @@ from pipeline.host.server import exit_when_unused, run_server
 from pipeline.host.services import Services
 from pipeline.host.state import State, default_state
 
+_HOURS_OF_A_WEEK = 7 * 24
+
 
 def main() -> int:
     """Run one command; its exit code is that of the error met, or 0."""
@@ -74,7 +76,7 @@ def _administer(arguments: argparse.Namespace, services: Services) -> None:
         return
     if arguments.command == "gpu-hours":
         user = _existing_user(services, arguments.name)
-        services.kernels.set_gpu_hours(user, arguments.count)
+        services.kernels.set_gpu_hours(user, _hours(arguments.count))
         return
     check_available(arguments.competition)
     if arguments.command == "daily-limit":
@@ -85,6 +87,13 @@ def _administer(arguments: argparse.Namespace, services: Services) -> None:
         user = _existing_user(services, arguments.name)
         accepted = arguments.action == "accept"
         services.accounts.set_rules(user, arguments.competition, accepted=accepted)
+
+
+def _hours(count: float) -> float:
+    """The hours, unless a week cannot have them."""
+    if not 0 <= count <= _HOURS_OF_A_WEEK:  # also refuses "nan"
+        raise ConfigError(f"GPU hours {count:g}: choose 0 to {_HOURS_OF_A_WEEK} a week")
+    return count
 
 
 def _existing_user(services: Services, name: str) -> User:

@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.errors import ConfigError
 from pipeline.host.database import Database, timestamp
+
+_HIGHEST_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,13 @@ class Contests:
         return [_contest(row) for row in rows]
 
     def set_daily_limit(self, slug: str, limit: int) -> None:
-        """How many submissions a user may make in one UTC day."""
+        """How many submissions a user may make in one UTC day.
+
+        Raises:
+            ConfigError: the number is below 0 or beyond reason.
+        """
+        if not 0 <= limit <= _HIGHEST_LIMIT:
+            raise ConfigError(f"daily limit {limit}: choose 0 to {_HIGHEST_LIMIT} submissions")
         self._set(slug, "daily_limit", limit)
 
     def set_show_private(self, slug: str, shown: bool) -> None:

@@ -105,7 +105,9 @@ def _directions(state: State, port: int) -> str:
     lines = [
         f"# The local competition host listens on {proxy}; Ctrl-C stops it.",
         f"# Competitions: {', '.join(available_competitions())}",
-        "# Paste these lines into another shell to point its `kaggle` command here:",
+        "# Paste these lines into another shell to point its `kaggle` command here. They replace",
+        "# HOME in that shell, which keeps your own credentials out of it; close it afterwards.",
+        f'export PATH={shlex.quote(str(Path(sys.prefix) / "bin"))}:"$PATH"',
         "unset NO_PROXY no_proxy ALL_PROXY all_proxy KAGGLE_API_TOKEN KAGGLE_CONFIG_DIR",
         *(f"export {name}={shlex.quote(value)}" for name, value in exports.items()),
     ]

@@ -81,6 +81,11 @@ class State:
         return self.folder / "home"
 
     @property
+    def client_homes(self) -> Path:
+        """A home folder for every client that runs, gone with it."""
+        return self.folder / "client-homes"
+
+    @property
     def datasets(self) -> Path:
         """A folder for every version of a dataset, by its ref."""
         return self.folder / "datasets"

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pipeline.client.client import KaggleClient
 from pipeline.client.endpoint import (
@@ -21,6 +19,7 @@ from pipeline.client.endpoint import (
 from pipeline.errors import ConfigError, CredentialsError
 from pipeline.host.lifecycle import available_competitions, default_state, local_host
 from pipeline.host.state import State
+from pipeline.stages.client_home import client_home
 from pipeline.stages.console import say
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -80,14 +79,14 @@ def open_client(asked: str, competition: str) -> Iterator[KaggleClient]:
     _say_once(choice.reason)
     with (
         local_host(competition) as address,
-        TemporaryDirectory(prefix="kaggle-home-") as scratch,
+        client_home(State(default_state()).client_homes) as scratch,
         KaggleClient(
             local_endpoint(
                 address.port,
                 address.username,
                 address.key,
                 address.instance,
-                scratch=Path(scratch),
+                scratch=scratch,
             )
         ) as client,
     ):

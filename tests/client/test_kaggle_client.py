@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.client.client import KaggleClient, Limits, RemoteFile
-from pipeline.client.endpoint import Endpoint, local_endpoint
+from pipeline.client.endpoint import Endpoint, kaggle_endpoint, local_endpoint
+from pipeline.client.failures import Failure, error_for
 from pipeline.client.retries import ATTEMPTS
 from pipeline.errors import (
     AccessError,
@@ -88,7 +89,7 @@ def test_hidden_private_score_is_none(client: KaggleClient, server: FaultServer)
     ("fault", "error", "words"),
     [
         (refuse(401), CredentialsError, "refused its own user's key"),
-        (refuse(403, "rules"), AccessError, "https://www.kaggle.com/competitions/digits/rules"),
+        (refuse(403, "rules"), AccessError, f"rules {USERNAME} digits accept` and rerun"),
         (refuse(404), ConfigError, "no competition 'digits'"),
         (refuse(400, "odd request"), HostError, "HTTP 400: odd request"),
         (refuse(500, "broken"), HostError, "HTTP 500: broken"),
@@ -244,15 +245,35 @@ def test_rate_limited_submission_is_sent_again(
 def test_daily_limit(client: KaggleClient, server: FaultServer, csv: Path, status: int) -> None:
     server.book.allowed_a_day = 3
     server.book.faults["CreateSubmission"] = [refuse(status, "allowance used")]
-    with pytest.raises(LimitError, match=r"0 of 3 submissions left today; HTTP \d+: allowance"):
+    with pytest.raises(LimitError, match=r"no submission left today, 3 made; HTTP \d+: allowance"):
         client.submit(COMPETITION, csv, "too many")
     assert not server.book.submissions
 
 
 def test_rules_not_accepted(client: KaggleClient, server: FaultServer, csv: Path) -> None:
     server.book.faults["StartSubmissionUpload"] = [refuse(403, "accept the rules")]
-    with pytest.raises(AccessError, match="digits/rules"):
+    with pytest.raises(AccessError, match="accept the rules with `"):
         client.submit(COMPETITION, csv, "eager")
+
+
+def test_rules_not_accepted_on_kaggle() -> None:
+    failure = Failure("http", "rules", status=403)
+    error = error_for(failure, kaggle_endpoint(), "the upload", "digits")
+    assert isinstance(error, AccessError)
+    assert "accept the rules at https://www.kaggle.com/competitions/digits/rules" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(today=2, total=2, allowed_now=3), "3 of 5 submissions left today"),
+        (Limits(today=2, total=9, allowed_now=0), "no submission left today, 2 made"),
+        (Limits(today=0, total=9, allowed_now=0), "no submission left today, 0 made"),
+        (Limits(today=0, total=0, allowed_now=0), "the daily limit is told with the first"),
+    ],
+)
+def test_limits_in_words(limits: Limits, words: str) -> None:
+    assert str(limits).startswith(words)
 
 
 def test_refused_file_is_no_submission(

@@ -229,6 +229,17 @@ def test_users_and_settings_from_the_command_line(host: Host) -> None:
     assert carol.call("DownloadDataFiles", competitionName="digits").status == 302
     assert administer("rules", "carol", "digits", "revoke").returncode == 0
     assert carol.call("DownloadDataFiles", competitionName="digits").status == 403
+    assert administer("daily-limit", "digits", "20").returncode == 0
+    for refused in (
+        ("daily-limit", "digits", "-3"),
+        ("daily-limit", "digits", str(2**70)),
+        ("gpu-hours", "carol", "-1"),
+        ("gpu-hours", "carol", "nan"),
+    ):
+        outcome = administer(*refused)
+        assert outcome.returncode == ConfigError.exit_code
+        assert ": choose 0 to 1" in outcome.stderr
+        assert outcome.stderr.count("\n") == 1
     again = administer("add-user", "carol")
     assert again.returncode == ConfigError.exit_code
     assert again.stderr == "error: user 'carol' exists already; choose another name\n"

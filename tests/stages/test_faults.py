@@ -157,7 +157,7 @@ def test_the_daily_limit(command: Command, tmp_path: Path, own_host: dict[str, s
     outcome = command("submit", *options, "--seed", "1", **own_host)
 
     assert_fails(outcome, 5, "digits", "no more submissions today", "midnight UTC")
-    assert "0 of 1 submissions left today" in outcome.output
+    assert "no submission left today, 1 made" in outcome.output
     assert len((tmp_path / "submissions/ledger.jsonl").read_text().splitlines()) == 1
     assert len(list((tmp_path / "submissions/digits").glob("*/submission.csv"))) == 2
     administer(own_host, "daily-limit", "digits", "2")
@@ -175,6 +175,9 @@ def test_rules_not_accepted(command: Command, tmp_path: Path, own_host: dict[str
     assert_fails(outcome, 7, "digits", "rules")
     assert not (tmp_path / "data/digits/raw").exists()
     assert not leftovers(tmp_path)
+    remedy = outcome.errors.split("`")[1]
+    subprocess.run(remedy, shell=True, cwd=REPOSITORY, env={**os.environ, **own_host}, check=True)
+    assert command("download", *options, **own_host).code == 0
 
 
 def test_two_commands_in_one_checkout(command: Command, raw: Path, tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_used_up_quota(server: FaultServer, checkout: Checkout) -> None:
 
 def test_competition_not_joined(server: FaultServer, checkout: Checkout) -> None:
     server.book.faults["GetSubmissionLimits"] = [refuse(403, "rules")]
-    with pytest.raises(AccessError, match="accept the rules at"):
+    with pytest.raises(AccessError, match="accept the rules with"):
         checkout.push()
     assert server.book.count("SaveKernel") == 0
 
