@@ -26,10 +26,10 @@ def read_table(
     try:
         with read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            header = next(lines, [])
             # line_num counts the lines of the file: a quoted field may hold several.
-            numbered = ((lines.line_num, row) for row in lines if row)
-            rows = list(islice(numbered, limit))
+            filled = ((lines.line_num, row) for row in lines if not _is_blank(row))
+            _, header = next(filled, (0, []))
+            rows = list(islice(filled, limit))
     except (UnicodeDecodeError, csv.Error) as err:
         raise error(f"{path} is not a CSV in UTF-8 ({err}); save it again as one") from err
     _check_header(path, header, error)
@@ -58,6 +58,11 @@ def write_table(table: pd.DataFrame) -> bytes:
     writer.writerow(table.columns)
     writer.writerows(table.itertuples(index=False, name=None))
     return buffer.getvalue().encode()
+
+
+def _is_blank(row: list[str]) -> bool:
+    """Whether pandas skips such a line too, and Kaggle with it."""
+    return len(row) < 2 and not "".join(row).strip(" \t")
 
 
 def _check_header(path: Path, header: list[str], error: type[PipelineError]) -> None:

@@ -85,7 +85,7 @@ def score_submission(csv: Path, competition: Competition, solution: pd.DataFrame
 def _read(csv: Path, competition: Competition, metric: Metric) -> pd.DataFrame:
     """The submission as text, indexed by id, with the value columns alone."""
     try:
-        text = csv.read_bytes().decode("utf-8-sig")
+        text = csv.read_bytes().decode("utf-8")
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (UnicodeDecodeError, ValueError) as err:
         reason = " ".join(str(err).split())

@@ -1,0 +1,138 @@
+"""The check before an upload and the host's scorer agree on what is a submission.
+
+What passes the check is scored. What the check refuses is refused by the host too, but for the
+rules that the check has on top: the sample's order, no constant column, strictly written CSV.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.competition import Competition, SubmissionSpec
+from pipeline.data.submission import SubmissionForm, check_submission
+from pipeline.errors import SubmissionError
+from pipeline.host.scoring import score_submission
+
+CLASSES = ("cat", "dog")
+IDS = ["1", "02", "x", "é"]
+PETS = Competition(slug="pets", classes=CLASSES, submission=SubmissionSpec(positive="dog"))
+SOLUTION = pd.DataFrame(
+    {"label": ["cat", "dog", "cat", "dog"], "public": [True, True, False, False]},
+    index=pd.Index(IDS, name="id"),
+)
+WHOLE = {
+    "accuracy": ["id,label", "1,cat", "02,dog", "x,dog", "é,cat"],
+    "log_loss": ["id,cat,dog", "1,0.5,0.5", "02,0.1,0.9", "x,1,0", "é,.25,.75"],
+    "roc_auc": ["id,label", "1,0.5", "02,0.1", "x,1", "é,0"],
+}
+VALUES = {"accuracy": "label", "log_loss": "probabilities", "roc_auc": "probability"}
+STRICTER = re.compile(
+    r"order of ids differs|columns: .* in another order|constant column|is not a CSV"
+)
+
+TEXTS = [
+    *("", " ", "nan", "NA", "None", "inf", "-inf", "0", "1", "1.0", "0.5", " 0.5", "0.5 ", "\t1"),
+    *("1e-1", "1e400", "-0.0", "-1e-9", "1.0000001", "0x1", "1_0", "True", "1,0", "½", "\u0660"),
+    *("cat", " cat", "Cat", "dog", '"dog"', "d\0g", '"d""g"', "02", "2", "1 ", "id", "label"),
+]
+FIELDS = st.sampled_from(TEXTS) | st.text(max_size=3)
+SPOTS = st.tuples(st.integers(0, 4), st.integers(0, 3))
+CHANGES = st.one_of(
+    st.tuples(st.just("field"), SPOTS, FIELDS),
+    st.tuples(st.sampled_from(["drop", "repeat", "swap", "append"]), SPOTS, FIELDS),
+    st.tuples(st.sampled_from(["insert line", "insert text"]), SPOTS, FIELDS),
+)
+
+
+def changed(lines: list[str], change: tuple[str, tuple[int, int], str]) -> list[str]:
+    """The lines with one change at (row, column or character)."""
+    kind, (row, column), text = change
+    lines = list(lines)
+    row = min(row, len(lines) - 1)
+    fields = lines[row].split(",")
+    match kind:
+        case "field":
+            fields[min(column, len(fields) - 1)] = text
+            lines[row] = ",".join(fields)
+        case "drop" if len(lines) > 1:
+            del lines[row]
+        case "repeat":
+            lines.insert(column, lines[row])
+        case "swap":
+            other = min(column, len(lines) - 1)
+            lines[row], lines[other] = lines[other], lines[row]
+        case "append":
+            lines[row] += f",{text}"
+        case "insert line":
+            lines.insert(row, text)
+        case "insert text":
+            lines[row] = lines[row][:column] + text + lines[row][column:]
+    return lines
+
+
+def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
+    """What the check and what the host finds wrong; empty where nothing is."""
+    csv = folder / "submission.csv"
+    csv.write_bytes(content)
+    columns = tuple(WHOLE[metric][0].split(","))
+    form = SubmissionForm(
+        columns=columns,
+        id_column="id",
+        ids=IDS,
+        test_ids=IDS,
+        values=VALUES[metric],
+        classes=CLASSES,
+        positive="dog" if metric == "roc_auc" else None,
+    )
+    try:
+        check_submission(csv, form)
+        refused = ""
+    except SubmissionError as err:
+        refused = str(err)
+    return refused, score_submission(csv, replace(PETS, metric=metric), SOLUTION).error
+
+
+@pytest.mark.parametrize("metric", WHOLE)
+@given(
+    changes=st.lists(CHANGES, max_size=3),
+    start=st.sampled_from(["", "\ufeff", "\ufeff\ufeff", "\n", " \n"]),
+    newline=st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
+    end=st.sampled_from(["", "\n", "\n\n", "\n  \n", ",", "\x1a"]),
+)
+@example(changes=[("field", (1, 1), " 0.5")], start="\ufeff", newline="\r\n", end="\n")
+@settings(max_examples=200, deadline=None)
+def test_the_check_and_the_scorer_agree(
+    tmp_path_factory: pytest.TempPathFactory,
+    metric: str,
+    changes: list[tuple[str, tuple[int, int], str]],
+    start: str,
+    newline: str,
+    end: str,
+) -> None:
+    lines = WHOLE[metric]
+    for change in changes:
+        lines = changed(lines, change)
+    content = (start + newline.join(lines) + end).encode("utf-8", "surrogatepass")
+    refused, unscorable = verdicts(tmp_path_factory.getbasetemp(), metric, content)
+    if unscorable:
+        assert refused
+    elif refused:
+        assert STRICTER.search(refused), (content, refused)
+
+
+@pytest.mark.parametrize("metric", WHOLE)
+def test_a_good_file_passes_both(tmp_path: Path, metric: str) -> None:
+    assert verdicts(tmp_path, metric, "\n".join(WHOLE[metric]).encode()) == ("", "")
+
+
+@pytest.mark.parametrize("text", [" 0.5", "0.5 ", "5e-1"])
+def test_numbers_that_pandas_reads_are_numbers(tmp_path: Path, text: str) -> None:
+    content = "\ufeff" + "\n".join(WHOLE["roc_auc"]).replace("0.5", text)
+    assert verdicts(tmp_path, "roc_auc", content.encode()) == ("", "")
