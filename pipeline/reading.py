@@ -29,3 +29,8 @@ def read_errors(path: Path) -> Iterator[None]:
             f"cannot read {refused}: {err.strerror}; let yourself read it and every folder above "
             "it (chmod u+rX) and rerun"
         ) from err
+
+
+def raise_error(error: OSError) -> None:
+    """For `os.walk(..., onerror=raise_error)`, which skips folders that it may not read."""
+    raise error

@@ -8,30 +8,42 @@ from typing import Any
 
 from pipeline.artifacts import MANIFEST, content_key, read_json, sha256_of, write_json
 from pipeline.errors import DataError
+from pipeline.reading import raise_error, read_errors
 
 
 def file_hashes(raw: Path) -> dict[str, str]:
     """SHA-256 of every file below `raw`, by name, apart from our own manifest.
 
     Hashes are remembered beside the folder together with size and modification time.
+
+    Raises:
+        StorageError: a file or a folder may not be read, or the memory not written.
     """
     memory = raw.parent / ".raw-index.json"
-    known = _remembered(memory)
-    index = {}
-    for path in _files(raw):
-        name, status = path.relative_to(raw).as_posix(), path.stat()
-        entry = known.get(name)
-        if entry is None or entry[:2] != [status.st_size, status.st_mtime_ns]:
-            entry = [status.st_size, status.st_mtime_ns, sha256_of(path)]
-        index[name] = entry
-    if index != known:
-        write_json(memory, index)
-    return {name: entry[2] for name, entry in index.items()}
+    with read_errors(raw):
+        known = _remembered(memory)
+        files = {path.relative_to(raw).as_posix(): path for path in _files(raw)}
+        entries = {name: _entry(path, known.get(name)) for name, path in files.items()}
+    if entries != known:
+        write_json(memory, entries)
+    return {name: entry[2] for name, entry in entries.items()}
 
 
 def raw_fingerprint(raw: Path) -> str:
     """One hash of every file's name and content."""
     return content_key(file_hashes(raw))
+
+
+def _entry(path: Path, known: list[Any] | None) -> list[Any]:
+    """Size, modification time and SHA-256 of a file; the last is read only where it is not known.
+
+    Raises:
+        OSError: the file may not be read.
+    """
+    status = path.stat()
+    if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
+        return known
+    return [status.st_size, status.st_mtime_ns, sha256_of(path)]
 
 
 def _remembered(memory: Path) -> dict[str, list[Any]]:
@@ -44,6 +56,6 @@ def _remembered(memory: Path) -> dict[str, list[Any]]:
 
 def _files(raw: Path) -> list[Path]:
     found = []
-    for folder, _, names in os.walk(raw):
+    for folder, _, names in os.walk(raw, onerror=raise_error):
         found += [Path(folder) / name for name in names]
     return sorted(path for path in found if path != raw / MANIFEST)

@@ -22,6 +22,7 @@ from pathlib import Path
 from pipeline.competition import Competition, load_competition
 from pipeline.data.archives import extract_archive, unpack_archives
 from pipeline.data.cache import build_cache, load_cache
+from pipeline.data.fingerprint import file_hashes
 from pipeline.data.layouts import read_layout
 from pipeline.data.submission import check_submission, read_form
 from pipeline.errors import PipelineError
@@ -57,6 +58,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("raw/train.csv", READ),
         ("raw/sample_submission.csv", READ),
         ("raw/sample_submission.csv", "read_form(raw, pets, ('0', '1'), ['0020'])"),
+        ("raw/train", "file_hashes(raw)"),
+        ("raw/train/0007.png", "file_hashes(raw)"),
         (
             "raw/train/0007.png",
             "(root / 'new').mkdir(); build_cache(read_layout(raw, pets), root / 'new')",

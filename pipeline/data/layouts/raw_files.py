@@ -12,6 +12,7 @@ from typing import Literal
 from pipeline.artifacts import MANIFEST
 from pipeline.data.ids import is_image_name
 from pipeline.errors import DataError
+from pipeline.reading import raise_error
 
 Split = Literal["train", "test"]
 _WORDS = re.compile(r"t10k|[A-Z]?[a-z]+|[A-Z]+|\d+")
@@ -46,16 +47,12 @@ def list_files(raw: Path) -> RawFiles:
         OSError: a folder may not be read.
     """
     names: list[str] = []
-    for folder, subfolders, files in os.walk(raw, onerror=_raise):
+    for folder, subfolders, files in os.walk(raw, onerror=raise_error):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(raw)
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
     _check_names(raw, names)
     return RawFiles(raw, tuple(sorted(name for name in names if name != MANIFEST)))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _check_names(raw: Path, names: list[str]) -> None:
