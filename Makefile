@@ -66,7 +66,7 @@ lint: $(VENV)/installed ## ruff and mypy
 	@$(VENV)/bin/mypy
 
 test: lint ## every check: lint, types and tests
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 pins: ## write requirements.txt anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

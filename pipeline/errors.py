@@ -29,7 +29,7 @@ class SubmissionError(PipelineError):
 
 
 class LimitError(PipelineError):
-    """The competition takes no more submissions today."""
+    """The competition takes no more submissions today, or the GPU quota is used up."""
 
     exit_code = 5
 
