@@ -18,6 +18,7 @@ from pipeline.client.endpoint import Endpoint
 from pipeline.data.archives import extract_archive, unpack_archives
 from pipeline.data.fingerprint import file_hashes
 from pipeline.errors import DataError, HostError, PipelineError, StorageError
+from pipeline.reading import read_errors
 from pipeline.stages.console import say
 from pipeline.stages.hosts import HostChoice, check_slug, choose_host, open_client
 from pipeline.workspace import Workspace
@@ -65,7 +66,8 @@ def _has_own_files(raw: Path) -> bool:
     """Whether a person put files there: there are some, and no manifest of ours."""
     if not raw.is_dir():
         return False
-    visible = any(not path.name.startswith(".") for path in raw.iterdir())
+    with read_errors(raw):
+        visible = any(not path.name.startswith(".") for path in raw.iterdir())
     return visible and not _is_downloaded(raw)
 
 

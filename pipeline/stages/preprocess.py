@@ -87,9 +87,9 @@ def submission_form(workspace: Workspace, competition: Competition, cache: Path)
 
 def _check_form_and_metric(raw: Path, dataset: RawDataset) -> None:
     """Read the submission form now, so that what it leaves open fails before any training."""
-    read_form(raw, dataset.competition, dataset.classes, dataset.test.ids)
     if dataset.competition.metric is not None:
         check_metric(dataset.competition.metric)
+    read_form(raw, dataset.competition, dataset.classes, dataset.test.ids)
 
 
 def _counts(dataset: RawDataset) -> str:
