@@ -48,6 +48,7 @@ def run_fold(
 
         def after_epoch(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
+            _write_metrics(folder / METRICS, state.history)
             on_epoch(state.history[-1])
 
         train_fold(state, fold_data, run.recipe, run.execution, seed, after_epoch, deadline)
@@ -73,11 +74,14 @@ def _start(run: Run, data: FoldData, seed: int) -> TrainingState:
     return start_training(model, data, run.recipe, run.execution)
 
 
+def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
+    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in history)
+    write_whole(path, lines.encode())
+
+
 def _write_results(
     run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
 ) -> None:
-    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in state.history)
-    write_whole(folder / METRICS, lines.encode())
     weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     probabilities = predict_probabilities(
