@@ -54,7 +54,7 @@ def test_the_run_folder_holds_what_made_the_score(finished: tuple[Path, Outcome]
     folds = pd.read_csv(run / "folds.csv", dtype={"id": str}).set_index("id")
 
     assert ledger(root)[0]["run"] == run.name == record["run"]
-    assert ledger(root)[0]["cv_mean"] == record["cv"]["mean"] > 0.9
+    assert ledger(root)[0]["cv_mean"] == record["cv"]["mean"] > 0.8
     assert set(out_of_fold.index) == set(folds.index)
     assert out_of_fold.sum(axis=1).between(0.999, 1.001).all()
     for number in range(2):

@@ -163,7 +163,7 @@ def test_damaged_download_costs_nothing_that_was_there(
     before = contents(workspace.raw(DIGITS))
     server.book.archive = b"broken"
     with pytest.raises(DataError):
-        download(workspace, DIGITS, "auto")
+        download(workspace, DIGITS, "local")
     assert contents(workspace.raw(DIGITS)) == before
 
 

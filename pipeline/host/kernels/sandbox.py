@@ -84,7 +84,7 @@ def check_available(state: Path) -> None:
                     f"kernels do not run here: they must see Python's folder {folder}, which "
                     f"contains {secret}; use a virtual environment elsewhere"
                 )
-    command = [_bubblewrap(), *_ISOLATION, *_system(), "/bin/true"]
+    command = [_bubblewrap(), *_ISOLATION, *_system(), *_python(), "/bin/true"]
     probe = subprocess.run(
         command, check=False, env={}, capture_output=True, text=True, timeout=_SECONDS_TO_PROBE
     )
@@ -123,6 +123,7 @@ def command(
         *_ISOLATION,
         *_system(),
         *mounts,
+        *_python(),
         *shared_memory,
         *closed,
         *environment,
@@ -151,10 +152,13 @@ def _system() -> list[str]:
             arguments += _read_only(folder, folder)
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for folder in _python_folders():
-        arguments += _read_only(folder, folder)
     arguments += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
     return [*arguments, "--proc", "/proc", "--dev", "/dev"]
+
+
+def _python() -> list[str]:
+    """To be mounted after the session's own /tmp, below which a checkout may lie."""
+    return [part for folder in _python_folders() for part in _read_only(folder, folder)]
 
 
 def _python_folders() -> list[Path]:
