@@ -123,3 +123,8 @@ def test_the_help_names_every_target_and_variable(checkout: Path) -> None:
 
     shown = {line.split()[0] for line in printed.splitlines() if line.startswith("  ")}
     assert shown == set(phony.split()) | set(variables)
+
+
+def test_the_results_are_filled_in() -> None:
+    assert "RESULTS_TABLE" not in README
+    assert "| dog-vs-cat-vs-bird | `make submit CONV=subkernel` | 0." in README
