@@ -5,23 +5,32 @@
 #
 # Variables, given as NAME=value behind the target:
 COMPETITION ?= dog-vs-cat-vs-bird## the competition's slug on Kaggle, or a folder under data/
-CONV ?= subkernel## the convolution: subkernel or channel-selection
+CONV ?= subkernel## the convolution, such as channel-selection; an unknown one lists them all
 MODEL ?= resnet14## the network
 RECIPE ?= quick## how it is trained
 FOLDS ?= 5## number of cross-validation folds
 SEED ?= 0## every random stream derives from it
+WEIGHTS ?= auto## to start from: auto (what `make weights` made, else none), none or a .safetensors file
 HOST = auto## auto (kaggle with credentials, else local), kaggle or local
 FORCE ?=## 1 uploads even what was uploaded before
+EXECUTION ?= auto## how the convolutions compute; auto times what the variant offers
+SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
+BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
+MODELS ?= resnet14## what profile measures: networks, separated by commas
+CONVS ?= subkernel,channel-selection## and convolutions, likewise
+DEVICE ?= auto## where: auto, cpu or cuda
+COMPILE ?=## 1 measures everything once more under torch.compile
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
-	--folds '$(FOLDS)' --seed '$(SEED)' --host '$(HOST)' $(if $(FORCE),--force)
+	--folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
+	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit push kernels ledger host test lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find push kernels weights ledger summary profile bench host test lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -38,7 +47,7 @@ $(VENV)/installed: requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements.txt
 	@touch $@
 
-download preprocess train predict submission submit: $(VENV)/installed
+download preprocess train predict submission submit export lr-find: $(VENV)/installed
 	@$(RUN) $@ $(OPTIONS)
 
 download: ## get the competition's files into data/<competition>/raw/
@@ -47,6 +56,8 @@ train: ## train every fold into a run folder
 predict: ## predict the test images with test-time augmentation
 submission: ## write and check submission.csv
 submit: ## upload it, wait for the score, note it in the ledger
+export: ## write the trained, fused network of every fold as ONNX
+lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
 
 push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its submission, submit it
 	@$(RUN) push $(OPTIONS) --via '$(VIA)'
@@ -54,8 +65,20 @@ push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its sub
 kernels: $(VENV)/installed ## write the notebooks under kernels/ anew from the package
 	@$(RUN) kernels
 
+weights: $(VENV)/installed ## keep the published weights of MODEL, here and as a private dataset on Kaggle
+	@$(RUN) weights $(OPTIONS)
+
 ledger: $(VENV)/installed ## print every upload: cross-validation beside public and private score
 	@$(RUN) ledger
+
+summary: $(VENV)/installed ## shapes, parameters and multiply-accumulates of MODEL with CONV, layer by layer
+	@$(RUN) summary --model '$(MODEL)' --conv '$(CONV)'
+
+profile: $(VENV)/installed ## time and memory of every convolution and execution, beside the standard one
+	@$(RUN) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
+
+bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
+	@$(RUN) bench $(OPTIONS)
 
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
 	@$(RUN) host

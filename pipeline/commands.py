@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from pipeline.stages.profile_options import ProfileOptions
 from pipeline.stages.settings import Settings
 
 Options = Annotated[Settings, tyro.conf.arg(name="")]
+Profile = Annotated[ProfileOptions, tyro.conf.arg(name="")]
 
 
 def _stage(name: str, help_text: str) -> Callable[[Options], None]:
@@ -37,6 +39,13 @@ def kernels(root: Path = Path()) -> None:
     write_kernels(root)
 
 
+def weights(settings: Options) -> None:
+    """Keep a network's weights to start from, here and as a private dataset for kernels."""
+    from pipeline.stages.weights import make_weights
+
+    make_weights(settings)
+
+
 def push(settings: Options, via: Literal["file", "kernel"] = "file") -> None:
     """Push the variant's notebook, wait for it, check what it made, submit it, note the score.
 
@@ -46,6 +55,41 @@ def push(settings: Options, via: Literal["file", "kernel"] = "file") -> None:
     from pipeline.stages.push import push as push_kernel
 
     push_kernel(settings, via=via)
+
+
+def summary(
+    model: str = "resnet14", conv: str = "subkernel", batch: int = 1, json: bool = False
+) -> None:
+    """Print each layer's shapes, parameters and multiply-accumulates.
+
+    Args:
+        model: the network.
+        conv: the convolution.
+        batch: inputs that are counted together.
+        json: print one JSON object instead of a table.
+    """
+    from pipeline.stages.summary import print_summary
+
+    print_summary(model, conv, batch, as_json=json)
+
+
+def profile(options: Profile) -> None:
+    """Measure convolutions side by side: time, memory, and how close they come to the machine."""
+    from pipeline.stages.profile import profile as measure
+
+    measure(options)
+
+
+def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
+    """Time the training engine beside a plain published-style loop, and on more data.
+
+    Args:
+        rounds: epochs of each, in turn.
+        json: print one JSON object instead of a table.
+    """
+    from pipeline.stages.bench import bench as measure
+
+    measure(settings, rounds=rounds, as_json=json)
 
 
 def host(port: int = 0) -> None:
@@ -66,9 +110,15 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": _stage("predict", "Predict the test images with test-time augmentation."),
     "submission": _stage("submission", "Write and check submission.csv."),
     "submit": _stage("submit", "Upload submission.csv and wait for the score."),
+    "export": _stage("export", "Write the trained, fused network of every fold as ONNX."),
+    "lr-find": _stage("lr-find", "Suggest a learning rate by a range test, with a plot."),
     "ledger": ledger,
     "kernels": kernels,
     "push": push,
+    "weights": weights,
+    "summary": summary,
+    "profile": profile,
+    "bench": bench,
     "host": host,
 }
 

@@ -33,6 +33,11 @@ class Workspace:
         return self.root / "submissions" / slug
 
     @property
+    def weights(self) -> Path:
+        """Weights to start from, a folder per network."""
+        return self.root / "data" / ".weights"
+
+    @property
     def ledger(self) -> Path:
         """One line per upload."""
         return self.root / "submissions" / "ledger.jsonl"

@@ -22,6 +22,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
+    os.environ["XDG_CACHE_HOME"] = str(Path(os.environ["HOME"]) / ".cache")
     os.environ["XDG_CONFIG_HOME"] = str(Path(os.environ["HOME"]) / ".config")
     os.environ[STATE_VARIABLE] = str(tmp_path_factory.mktemp("host-state"))
     yield

@@ -26,12 +26,13 @@ FLOORS = {
     "client": 2,
     "host": 2,
     "notebooks": 2,
+    "profiling": 2,
     "stages": 3,
     "commands": 4,
     "__main__": 5,
 }
 KERNEL_ROOMS = ("convs", "models", "data", "training")
-KERNEL_STAGES = ("preprocess", "train", "predict", "submission", "kernel")
+KERNEL_STAGES = ("preprocess", "train", "predict", "submission", "kernel", "starting_weights")
 LAPTOP_PACKAGES = (
     "kaggle",
     "kagglesdk",

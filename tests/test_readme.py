@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,14 @@ COMMANDS: dict[str, str | None] = {
     "make submission COMPETITION=my-competition": "FOLDS=2 RECIPE=smoke",
     "make push CONV=subkernel": SMALL,
     "make kernels": "",
+    "make summary MODEL=resnet18 CONV=channel-selection": "",
+    "make export COMPETITION=digits": "FOLDS=2 RECIPE=smoke",
+    "make profile MODELS=resnet14 CONVS=subkernel,channel-selection": "MODELS=mnist-net",
+    "make train SET='epochs=40 max_shift=0.125' BUDGET=2h": SMALL.replace(
+        "RECIPE=smoke", "SET='epochs=2 compile=off'"
+    ),
+    "make lr-find RECIPE=quick": "COMPETITION=digits",
+    "make bench": None,
     "make help": "",
     "make ledger": "",
     "make test": None,
@@ -49,7 +58,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(checkout: Path, command: str) -> list[str]:
     """The command, with the packages taken as installed."""
-    return [*command.split(), "-C", str(checkout), "--old-file=.venv/installed"]
+    return [*shlex.split(command), "-C", str(checkout), "--old-file=.venv/installed"]
 
 
 def test_every_command_of_the_readme_is_known_here() -> None:

@@ -11,6 +11,8 @@ from pipeline.client.failures import CallFailedError, Failure, error_for
 from pipeline.client.process import WorkerProcess
 from pipeline.client.retries import call_with_retries, is_passing, is_rate_limited
 
+UPLOAD_BYTES_PER_SECOND = 50_000  # a slower upload counts as hung
+
 
 class Calls:
     """Calls operations of the worker.

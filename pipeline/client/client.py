@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pipeline.client.calls import Calls, is_refusal
+from pipeline.client.calls import UPLOAD_BYTES_PER_SECOND, Calls, is_refusal
 from pipeline.client.credentials import scrub
+from pipeline.client.datasets import Datasets
 from pipeline.client.endpoint import Endpoint
 from pipeline.client.failures import CallFailedError, Failure
 from pipeline.client.kernels import Kernels, KernelVersion
@@ -18,7 +19,6 @@ from pipeline.client.retries import is_rate_limited
 from pipeline.errors import DataError, HostError, LimitError
 
 MOST_LISTED_FILES = 4_000
-_SLOWEST_UPLOAD = 50_000  # bytes per second; below that an upload counts as hung
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 15.0
 _SECONDS_TO_APPEAR = 60.0
 
@@ -80,6 +80,7 @@ class KaggleClient:
         self.endpoint = endpoint
         self._calls = Calls(endpoint, timeout)
         self.kernels = Kernels(self._calls)
+        self.datasets = Datasets(self._calls)
 
     def __enter__(self) -> Self:
         return self
@@ -179,7 +180,7 @@ class KaggleClient:
             LimitError: no submission is left today.
             HostError: the upload failed, or its outcome is not known.
         """
-        upload_seconds = csv.stat().st_size / _SLOWEST_UPLOAD
+        upload_seconds = csv.stat().st_size / UPLOAD_BYTES_PER_SECOND
         arguments = {"path": str(csv), "more_seconds": upload_seconds}
         return self._submit("submit", competition, message, arguments)
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from pipeline.client.worker_api import signed_in_api
+from pipeline.client.worker_datasets import OPERATIONS as DATASET_OPERATIONS
 from pipeline.client.worker_kernels import OPERATIONS as KERNEL_OPERATIONS
 
 PAGE_SIZE = 200
@@ -100,6 +101,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "submit_kernel": submit_kernel,
     "submission": get_submission,
     "submissions": list_submissions,
+    **DATASET_OPERATIONS,
     **KERNEL_OPERATIONS,
 }
 

@@ -1,110 +1,113 @@
-"""Every variant here is an ordinary kernel W[out, in, k, k] written with other numbers.
+"""The variants: each an ordinary kernel W[out, in, *k] written with fewer numbers.
 
-A variant says which factors it keeps and how they compose to W; the convolution itself is the
-library's. Folding first is what makes a small variant as fast as the standard one: the product
-of the factors costs out·in·k² operations per step, the convolution that many per pixel.
+A variant says which factors it keeps; composing them, and the ways to execute the product, are
+written once for all. Folding first is what makes a small variant as fast as the standard one.
 """
 
 from __future__ import annotations
 
-import math
+from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from pipeline.convs.registry import register_conv
+from pipeline.convs.conv import KernelConv, parameter
+from pipeline.convs.kernel import Factors
 
 
-class KernelConv2d(nn.Module):
-    """A 2D convolution whose kernel is composed from factors by `weight()`.
+class Subkernel(KernelConv):
+    """The standard convolution: the kernel is its own only factor; in·out·prod(k) weights."""
 
-    Args:
-        in_channels, out_channels: channels of the input and output, NCHW.
-        kernel_size, stride, padding: of the composed kernel; square, zero-padded.
-        bias: whether a bias is added to the output.
+    variant = "subkernel"
+    has_inner_convs = False
+
+    def make_factors(self, inner_bias: bool) -> None:
+        self.kernel = parameter(self.out_channels, self.in_channels, *self.kernel_size)
+
+    def factors(self) -> Factors:
+        return Factors(self.kernel, self.geometry, bias=self.bias)
+
+
+class ChannelSelection(KernelConv):
+    """A weighted sum over the input channels, then one filter per output channel.
+
+    W[o, i] = select[o, i] · depth[o]: rank one per output channel; in·out + out·prod(k) weights.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        padding: int = 0,
-        bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.make_factors()
-        self.reset_parameters()
+    variant = "channel-selection"
 
-    def make_factors(self) -> None:
-        """Create the parameters of the kernel."""
-        raise NotImplementedError
+    def make_factors(self, inner_bias: bool) -> None:
+        self.select = parameter(self.out_channels, self.in_channels)
+        self.depth = parameter(self.out_channels, 1, *self.kernel_size)
+        self.select_bias = parameter(self.out_channels) if inner_bias else None
 
-    def reset_factors(self) -> None:
-        """Draw the factors so that W has the variance of PyTorch's default, 1 / (3 in k²)."""
-        raise NotImplementedError
-
-    def weight(self) -> Tensor:
-        """The composed kernel, [out, in, k, k]; differentiable in the factors."""
-        raise NotImplementedError
-
-    def reset_parameters(self) -> None:
-        """Draw all parameters anew from torch's global generator."""
-        self.reset_factors()
-        if self.bias is not None:
-            bound = 1 / math.sqrt(self.in_channels * self.kernel_size**2)
-            nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve x [N, in, H, W] to [N, out, H', W']."""
-        return F.conv2d(x, self.weight(), self.bias, self.stride, self.padding)
-
-    def extra_repr(self) -> str:
-        """The constructor's arguments, for printed models."""
-        return (
-            f"{self.in_channels}, {self.out_channels}, {self.kernel_size}, "
-            f"stride={self.stride}, padding={self.padding}, bias={self.bias is not None}"
+    def factors(self) -> Factors:
+        return Factors(
+            self.depth,
+            self.geometry,
+            reduce=self.select,
+            reduce_bias=self.select_bias,
+            bias=self.bias,
+            depthwise=True,
         )
 
 
-@register_conv("subkernel")
-class Subkernel(KernelConv2d):
-    """The standard convolution: the kernel is its own only factor; in·out·k² weights."""
+class Separable(KernelConv):
+    """One filter per input channel, then a weighted sum over the channels.
 
-    def make_factors(self) -> None:
-        size = self.kernel_size
-        self.kernel = nn.Parameter(torch.empty(self.out_channels, self.in_channels, size, size))
-
-    def reset_factors(self) -> None:
-        nn.init.kaiming_uniform_(self.kernel, a=math.sqrt(5))
-
-    def weight(self) -> Tensor:
-        return self.kernel
-
-
-@register_conv("channel-selection")
-class ChannelSelection(KernelConv2d):
-    """A weighted sum over the input channels, then one k x k filter per output channel.
-
-    W[o, i] = select[o, i] · depth[o]: rank one per output channel; in·out + out·k² weights.
+    W[o, i] = mix[o, i] · depth[i]: rank one per input channel; in·prod(k) + in·out weights.
     """
 
-    def make_factors(self) -> None:
-        size = self.kernel_size
-        self.select = nn.Parameter(torch.empty(self.out_channels, self.in_channels))
-        self.depth = nn.Parameter(torch.empty(self.out_channels, size, size))
+    variant = "separable"
 
-    def reset_factors(self) -> None:
-        nn.init.kaiming_uniform_(self.select, a=math.sqrt(5))
-        # Var(select) = 1 / (3 in), so Var(depth) = 1 / k² gives the product the default variance.
-        bound = math.sqrt(3) / self.kernel_size
-        nn.init.uniform_(self.depth, -bound, bound)
+    def make_factors(self, inner_bias: bool) -> None:
+        self.depth = parameter(self.in_channels, 1, *self.kernel_size)
+        self.mix = parameter(self.out_channels, self.in_channels)
+        self.depth_bias = parameter(self.in_channels) if inner_bias else None
 
-    def weight(self) -> Tensor:
-        return self.select[:, :, None, None] * self.depth[:, None]
+    def factors(self) -> Factors:
+        return Factors(
+            self.depth,
+            self.geometry,
+            expand=self.mix,
+            core_bias=self.depth_bias,
+            bias=self.bias,
+            depthwise=True,
+        )
+
+
+class Bottleneck(KernelConv):
+    """A kernel of out/N channels between two weighted sums: He et al. 2015 without its norms.
+
+    W[o, i] = Σ expand[o, n] · core[n, m] · reduce[m, i], with n and m up to max(1, out // N).
+    """
+
+    variant = "bottleneck"
+    divisor: ClassVar[int] = 4
+
+    @classmethod
+    def inner_channels(cls, out_channels: int) -> int:
+        """Channels between the convolutions of the chain."""
+        return max(1, out_channels // cls.divisor)
+
+    def make_factors(self, inner_bias: bool) -> None:
+        inner = self.inner_channels(self.out_channels)
+        self.reduce = parameter(inner, self.in_channels)
+        self.core = parameter(inner, inner, *self.kernel_size)
+        self.expand = parameter(self.out_channels, inner)
+        self.reduce_bias = parameter(inner) if inner_bias else None
+        self.core_bias = parameter(inner) if inner_bias else None
+
+    def factors(self) -> Factors:
+        return Factors(
+            self.core,
+            self.geometry,
+            self.reduce,
+            self.expand,
+            self.bias,
+            self.reduce_bias,
+            self.core_bias,
+        )
+
+
+class Bottleneck2(Bottleneck):
+    """A bottleneck with half the output's channels inside."""
+
+    divisor = 2

@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     private.add_argument("competition")
     private.add_argument("action", choices=["show", "hide"])
 
+    code = commands.add_parser("code", help="take kernels only, and run them on another test set")
+    code.add_argument("competition")
+    code.add_argument("action", choices=["on", "off"])
+
     hours = commands.add_parser("gpu-hours", help="hours of GPU kernels per user and week")
     hours.add_argument("name")
     hours.add_argument("count", type=float)
@@ -83,6 +87,8 @@ def _administer(arguments: argparse.Namespace, services: Services) -> None:
         services.contests.set_daily_limit(arguments.competition, arguments.count)
     elif arguments.command == "private-scores":
         services.contests.set_show_private(arguments.competition, arguments.action == "show")
+    elif arguments.command == "code":
+        services.contests.set_code(arguments.competition, arguments.action == "on")
     else:
         user = _existing_user(services, arguments.name)
         accepted = arguments.action == "accept"

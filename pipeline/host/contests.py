@@ -16,12 +16,16 @@ _HIGHEST_LIMIT = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Settings of one competition. `prepared_at` is None until its data was built."""
+    """Settings of one competition. `prepared_at` is None until its data was built.
+
+    A code competition takes kernels only, and runs them again on a test set of its own.
+    """
 
     slug: str
     daily_limit: int
     show_private: bool
     prepared_at: str | None
+    is_code: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,13 @@ class Contests:
     def get(self, slug: str) -> Contest | None:
         """One competition, or None where the host has none of that name."""
         with self._database.snapshot() as db:
-            row = db.execute("SELECT * FROM competitions WHERE slug = ?", (slug,)).fetchone()
+            row = db.execute(f"{_SELECT} WHERE slug = ?", (slug,)).fetchone()
         return _contest(row) if row else None
 
     def all(self) -> list[Contest]:
         """Every competition, by name."""
         with self._database.snapshot() as db:
-            rows = db.execute("SELECT * FROM competitions ORDER BY slug").fetchall()
+            rows = db.execute(f"{_SELECT} ORDER BY slug").fetchall()
         return [_contest(row) for row in rows]
 
     def set_daily_limit(self, slug: str, limit: int) -> None:
@@ -72,6 +76,14 @@ class Contests:
     def set_show_private(self, slug: str, shown: bool) -> None:
         """Whether private scores are told, as after a deadline."""
         self._set(slug, "show_private", int(shown))
+
+    def set_code(self, slug: str, is_code: bool) -> None:
+        """Make it a code competition, or one that takes files again."""
+        change = "INSERT OR IGNORE INTO code_competitions VALUES (?)"
+        if not is_code:
+            change = "DELETE FROM code_competitions WHERE competition = ?"
+        with self._database.transaction() as db:
+            db.execute(change, (slug,))
 
     def _set(self, slug: str, column: str, value: int) -> None:
         with self._database.transaction() as db:
@@ -126,5 +138,17 @@ class Contests:
         return table.astype({"public": bool}).set_index("id")
 
 
+_SELECT = (
+    "SELECT *, EXISTS (SELECT * FROM code_competitions WHERE competition = slug) AS is_code "
+    "FROM competitions"
+)
+
+
 def _contest(row: Any) -> Contest:
-    return Contest(row["slug"], row["daily_limit"], bool(row["show_private"]), row["prepared_at"])
+    return Contest(
+        row["slug"],
+        row["daily_limit"],
+        bool(row["show_private"]),
+        row["prepared_at"],
+        bool(row["is_code"]),
+    )

@@ -117,6 +117,13 @@ CREATE TABLE IF NOT EXISTS dataset_uploads (
     blob TEXT NOT NULL UNIQUE,
     expires_at TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS code_competitions (
+    competition TEXT PRIMARY KEY REFERENCES competitions(slug)
+);
+CREATE TABLE IF NOT EXISTS reruns (
+    submission INTEGER PRIMARY KEY REFERENCES submissions(ref),
+    version INTEGER NOT NULL REFERENCES kernel_versions(ref)
+);
 CREATE TABLE IF NOT EXISTS gpu_quotas (
     user INTEGER PRIMARY KEY REFERENCES users(id),
     hours REAL NOT NULL

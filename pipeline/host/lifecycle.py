@@ -48,8 +48,12 @@ class HostAddress:
 
 
 @contextmanager
-def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostAddress]:
-    """A host that serves `competition`; one that runs on the state folder already is shared.
+def local_host(
+    competition: str | None = None, *, state: Path | None = None
+) -> Iterator[HostAddress]:
+    """A host; one that runs on the state folder already is shared.
+
+    It has the data of `competition` ready, where one is named.
 
     Raises:
         ConfigError: the local host does not offer this competition, or an archive that the user
@@ -57,7 +61,8 @@ def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostA
         HostError: the host does not start, or no source of the images can be reached.
         StorageError: the disk is full, or the state folder is read-only.
     """
-    check_available(competition)
+    if competition is not None:
+        check_available(competition)
     files = State((state or default_state()).absolute())
     files.create()
     started = None
@@ -68,7 +73,8 @@ def local_host(competition: str, *, state: Path | None = None) -> Iterator[HostA
             if address is None:
                 started = _start(files)
                 address = _wait_until_running(files, started)
-            _prepare(address, competition)
+            if competition is not None:
+                _prepare(address, competition)
             yield address
     finally:
         if started is not None:

@@ -7,7 +7,8 @@ import shutil
 import threading
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from pipeline.host import layouts
 from pipeline.host.catalog import RECIPES, definition
 from pipeline.host.contests import Contests, ServedFile
 from pipeline.host.layouts import File, Part, number
-from pipeline.host.sources.images import Collection
+from pipeline.host.sources.images import Collection, Labelled
 from pipeline.host.state import State
 
 _SEED = 20260101
 _PRIVATE_SHARE = 0.7
+_RERUN_SEED = 20260102
+_RERUN_SHARE = 0.6
+_FILES, _SOLUTION = "files", "solution.csv"
 # The oldest time a zip can hold: the same data always gives the same bytes.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -58,38 +62,92 @@ class Preparation:
             HostError: no source of its images can be reached.
             StorageError: the disk is full, or the state folder is read-only.
         """
+
+        def extract(folder: Path) -> None:
+            with zipfile.ZipFile(self._state.archive(slug)) as archive:
+                archive.extractall(folder)
+
+        return self._built_once(slug, self._state.files(slug), extract)
+
+    def rerun(self, slug: str) -> Rerun:
+        """What a code competition runs kernels again on, built when first asked for.
+
+        Raises:
+            HostError: no source of its images can be reached.
+            StorageError: the disk is full, or the state folder is read-only.
+        """
+        folder = self._built_once(
+            slug, self._state.rerun(slug), lambda new: _build_rerun(slug, self._state, new)
+        )
+        return Rerun(folder / _FILES, folder / _SOLUTION)
+
+    def _built_once(self, slug: str, folder: Path, build: Callable[[Path], None]) -> Path:
+        """The folder, made whole by `build` unless it is there."""
         self.ensure(slug)
-        folder = self._state.files(slug)
         with self._locks[slug], storage_errors(folder):
             if not folder.is_dir():
                 partial = folder.with_name(f".{folder.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                with zipfile.ZipFile(self._state.archive(slug)) as archive:
-                    archive.extractall(partial)
+                build(partial)
                 partial.rename(folder)
         return folder
 
 
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """The files of a rerun, and the hidden labels of its test set as a CSV."""
+
+    files: Path
+    labels: Path
+
+    def solution(self) -> pd.DataFrame:
+        """The hidden labels, as `Contests.solution` gives those of the known test set."""
+        table = pd.read_csv(self.labels, dtype={"id": str, "label": str, "public": bool})
+        return table.set_index("id")
+
+
 def build(slug: str, state: State, contests: Contests) -> None:
     """Load the images, write the archive, and only then record the competition as prepared."""
+    collection = _shuffled(RECIPES[slug].load(state.sources))
+    train, test = _parts(slug, collection.train, collection.test, len(collection.train) + 1)
+    # Files extracted from an earlier archive must not outlive it.
+    shutil.rmtree(state.competition(slug), ignore_errors=True)
+    files = write_archive(state.archive(slug), _files(slug, train, test))
+    contests.record(slug, files, hidden_labels(test))
+
+
+def _build_rerun(slug: str, state: State, folder: Path) -> None:
+    """Other ids and another number of test images than those that are served."""
+    collection = _shuffled(RECIPES[slug].load(state.sources))
+    images = collection.test
+    rows = np.random.default_rng(_RERUN_SEED).permutation(len(images))
+    hidden = images.take(rows[: round(_RERUN_SHARE * len(images))])
+    first_id = len(collection.train) + len(images) + 1
+    train, test = _parts(slug, collection.train, hidden, first_id)
+    for name, content in _files(slug, train, test):
+        path = folder / _FILES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    hidden_labels(test).to_csv(folder / _SOLUTION, index=False)
+
+
+def _parts(slug: str, train: Labelled, test: Labelled, first_id: int) -> tuple[Part, Part]:
+    """Both parts with ids and class names; the test ids begin at `first_id`."""
+    classes = definition(slug).classes
+    ids_are_rows = RECIPES[slug].layout is layouts.idx
+    return number(train, classes, 1), number(test, classes, 1 if ids_are_rows else first_id)
+
+
+def _files(slug: str, train: Part, test: Part) -> Iterator[File]:
+    """Everything that the competition serves."""
     competition = definition(slug)
-    recipe = RECIPES[slug]
-    collection = _shuffled(recipe.load(state.sources))
-    ids_are_rows = recipe.layout is layouts.idx
-    train = number(collection.train, competition.classes, first_id=1)
-    test = number(
-        collection.test, competition.classes, first_id=1 if ids_are_rows else len(train.ids) + 1
-    )
     sample = layouts.sample_submission(
         test.ids,
         competition.submission.id or "id",
         competition.submission.target or "label",
         competition.classes[0],
     )
-    # Files extracted from an earlier archive must not outlive it.
-    shutil.rmtree(state.competition(slug), ignore_errors=True)
-    files = write_archive(state.archive(slug), chain([sample], recipe.layout(train, test)))
-    contests.record(slug, files, hidden_labels(test))
+    return chain([sample], RECIPES[slug].layout(train, test))
 
 
 def _shuffled(collection: Collection) -> Collection:

@@ -57,6 +57,7 @@ class Services:
         contests.register(available_competitions())
         preparation = Preparation(state, contests)
         kernels = Kernels(database)
+        submissions = Submissions(database, state.blobs)
         datasets = Datasets(database, state.blobs, state.datasets)
         inputs = Inputs(state, contests, kernels, datasets, preparation)
         return cls(
@@ -64,12 +65,12 @@ class Services:
             database,
             Accounts(database),
             contests,
-            Submissions(database, state.blobs),
+            submissions,
             preparation,
             datasets,
             kernels,
             inputs,
-            Runner(state, kernels, inputs),
+            Runner(state, kernels, inputs, submissions),
         )
 
     def contest(self, slug: str) -> Contest:

@@ -137,6 +137,10 @@ class State:
         """The same files, extracted when first needed."""
         return self.competition(slug) / "files"
 
+    def rerun(self, slug: str) -> Path:
+        """The files and labels that a code competition runs kernels again on."""
+        return self.competition(slug) / "rerun"
+
     def log(self, version: int) -> Path:
         """What a kernel version printed when it ran."""
         return self.kernels / str(version) / "log.jsonl"

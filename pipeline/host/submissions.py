@@ -17,6 +17,7 @@ from pipeline.host.database import Database, timestamp
 from pipeline.host.scoring import Verdict
 
 UPLOAD_LIFETIME = timedelta(hours=1)
+MAX_SUBMISSION_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,8 +163,12 @@ class Submissions:
                 )
             return _insert(db, user, contest, row["file_name"], row["blob"], description)
 
-    def submit_copy(self, user: User, contest: Contest, file: Path, description: str) -> int:
-        """Submit a copy of a file that lies on the host already; return the submission's ref.
+    def submit_copy(
+        self, user: User, contest: Contest, file: Path, description: str, version: int
+    ) -> int:
+        """Submit a copy of a file that a kernel's version left; return the submission's ref.
+
+        A code competition has the version run again, and scores what it writes then.
 
         Raises:
             LimitReachedError: the user has no submission left today.
@@ -173,7 +178,10 @@ class Submissions:
         with storage_errors(self.blob(blob)), self._database.transaction() as db:
             _require_one_left(db, user, contest)
             shutil.copyfile(file, self.blob(blob))
-            return _insert(db, user, contest, file.name, blob, description)
+            ref = _insert(db, user, contest, file.name, blob, description)
+            if contest.is_code:
+                db.execute("INSERT INTO reruns VALUES (?, ?)", (ref, version))
+            return ref
 
     def usage(self, user: User, contest: Contest) -> Usage:
         """The user's submissions so far; failed ones do not count against the limit."""
@@ -181,10 +189,25 @@ class Submissions:
             return _usage(db, user, contest)
 
     def pending(self) -> list[Submission]:
-        """Every submission that waits for its score."""
+        """Every submission whose file waits for its score."""
         with self._database.snapshot() as db:
-            rows = db.execute(f"{_SELECT} WHERE status = 'PENDING' ORDER BY ref").fetchall()
+            rows = db.execute(
+                f"{_SELECT} WHERE status = 'PENDING' "
+                "AND ref NOT IN (SELECT submission FROM reruns) ORDER BY ref"
+            ).fetchall()
         return [_submission(row) for row in rows]
+
+    def next_rerun(self) -> tuple[Submission, int] | None:
+        """The submission that waits longest for its kernel to run again, and the version's ref."""
+        with self._database.snapshot() as db:
+            rerun = db.execute(
+                "SELECT submission, version FROM reruns JOIN submissions ON ref = submission "
+                "WHERE status = 'PENDING' ORDER BY ref"
+            ).fetchone()
+            if rerun is None:
+                return None
+            row = db.execute(f"{_SELECT} WHERE ref = ?", (rerun["submission"],)).fetchone()
+        return _submission(row), int(rerun["version"])
 
     def finish(self, ref: int, verdict: Verdict) -> None:
         """Record the verdict on a pending submission."""

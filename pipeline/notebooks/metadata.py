@@ -5,6 +5,7 @@ The client's own defaults are unsafe here: without the key a kernel gets interne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.notebooks.slugs import title_of
@@ -13,8 +14,11 @@ METADATA = "kernel-metadata.json"
 OWNER = "OWNER"  # stands for the account; the copy that is pushed has the real one
 
 
-def kernel_metadata(slug: str, competition: str) -> dict[str, Any]:
-    """The metadata of a private GPU kernel without internet, on the competition's data."""
+def kernel_metadata(slug: str, competition: str, datasets: Sequence[str] = ()) -> dict[str, Any]:
+    """The metadata of a private GPU kernel without internet, on the competition's data.
+
+    `datasets` are the slugs of the owner's own datasets that it reads.
+    """
     return {
         "id": f"{OWNER}/{slug}",
         "title": title_of(slug),
@@ -28,7 +32,7 @@ def kernel_metadata(slug: str, competition: str) -> dict[str, Any]:
         "machine_shape": "NvidiaTeslaT4",  # two T4s
         "docker_image_pinning_type": "original",
         "keywords": [],
-        "dataset_sources": [],
+        "dataset_sources": [f"{OWNER}/{dataset}" for dataset in datasets],
         "competition_sources": [competition],
         "kernel_sources": [],
         "model_sources": [],

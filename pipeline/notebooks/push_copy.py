@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pipeline.artifacts import read_json
 from pipeline.errors import ConfigError, DataError
 from pipeline.notebooks.compose import with_parameters
 from pipeline.notebooks.files import KernelFiles, notebook_bytes
-from pipeline.notebooks.metadata import METADATA
+from pipeline.notebooks.metadata import METADATA, OWNER
 from pipeline.notebooks.secrets import scan_for_secrets
 from pipeline.notebooks.slugs import check_slug
 
@@ -26,13 +27,15 @@ def prepare_push(
     into: Path,
     *,
     note: str = "",
+    settings: Mapping[str, object] | None = None,
     known: Iterable[str] = (),
     attach: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write the copy of the folder `kernel` that is pushed into `into`, and return `into`.
 
-    `commit` (None outside a git checkout) and `note` are written into the first cell. `known` are
-    the user's credentials, which must not be in the copy. `attach` adds inputs to the metadata's
+    `commit` (None outside a git checkout) and `note` are written into the first cell; `settings`
+    are other values for the settings cell. `known` are the user's credentials, which must not be
+    in the copy. `attach` adds inputs to the metadata's
     lists, such as {"kernel_sources": ["owner/slug"]} to go on from an earlier output.
 
     Raises:
@@ -42,9 +45,14 @@ def prepare_push(
     metadata = _metadata(kernel)
     slug = check_slug(str(metadata["id"]).rpartition("/")[2])
     metadata["id"] = f"{owner}/{slug}"
+    metadata["dataset_sources"] = [
+        re.sub(f"^{OWNER}/", f"{owner}/", source) for source in metadata.get("dataset_sources", [])
+    ]
     for key, values in (attach or {}).items():
         metadata[key] = list(dict.fromkeys([*metadata[key], *values]))
-    notebook = _stamped(kernel / str(metadata["code_file"]), commit or "", note)
+    notebook = _stamped(
+        kernel / str(metadata["code_file"]), note, {"COMMIT": commit or "", **(settings or {})}
+    )
     content = (json.dumps(metadata, indent=2) + "\n").encode()
     copy = KernelFiles(slug, {f"{slug}.ipynb": notebook, METADATA: content})
     _refuse_secrets(copy, kernel, list(known))
@@ -62,14 +70,15 @@ def _metadata(kernel: Path) -> dict[str, Any]:
     return metadata
 
 
-def _stamped(path: Path, commit: str, note: str) -> bytes:
-    """The notebook with commit and note in its first cell, and without outputs."""
+def _stamped(path: Path, note: str, settings: Mapping[str, object]) -> bytes:
+    """The notebook with these settings, the commit and note in its first cell, and no outputs."""
     notebook = _read_notebook(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
         if "parameters" in cell.metadata.get("tags", []):
-            cell.source = with_parameters(cell.source, {"COMMIT": commit})
+            cell.source = with_parameters(cell.source, settings)
+    commit = settings["COMMIT"]
     stamps = [f"Commit: `{commit}`" if commit else "", note]
     notebook.cells[0].source = "\n\n".join(filter(None, [notebook.cells[0].source, *stamps]))
     return notebook_bytes(notebook)

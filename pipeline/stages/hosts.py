@@ -61,21 +61,25 @@ def choose_host(asked: str) -> HostChoice:
 
 
 @contextmanager
-def open_client(asked: str, competition: str) -> Iterator[KaggleClient]:
+def open_client(asked: str, competition: str | None = None) -> Iterator[KaggleClient]:
     """A client of the chosen host, with the local host running meanwhile.
+
+    The local host first builds the data of the competition that is named.
 
     Raises:
         ConfigError: the host is unknown, or the local host has no such competition.
         CredentialsError: as `choose_host`.
     """
     choice = choose_host(asked)
-    check_slug(competition)
+    if competition is not None:
+        check_slug(competition)
     if choice.name == "kaggle":
         _say_once(choice.reason)
         with KaggleClient(kaggle_endpoint()) as client:
             yield client
         return
-    _check_offered(competition, choice)
+    if competition is not None:
+        _check_offered(competition, choice)
     _say_once(choice.reason)
     with (
         local_host(competition) as address,

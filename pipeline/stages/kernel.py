@@ -9,10 +9,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline.artifacts import sha256_of
 from pipeline.competition import Competition, load_competition
 from pipeline.data.archive_members import is_archive
 from pipeline.data.archives import unpack_archives
 from pipeline.errors import BudgetError, DataError
+from pipeline.models.pretrained import find_weights, weights_slug
 from pipeline.stages.console import say
 from pipeline.stages.predict import predict
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
@@ -82,6 +84,25 @@ def find_competition_files(inputs: Path, competition: str) -> Path:
         f"{competition} is not mounted at {places[0]} or {places[1]} (there: "
         f"{', '.join(there) or 'nothing'}); add the competition as input and run again"
     )
+
+
+def attached_weights(model: str, sha256: str, inputs: Path) -> str:
+    """The attached weights of that hash as the setting `weights`; none where no hash is given.
+
+    Raises:
+        DataError: they are not attached, or others are.
+    """
+    if not sha256:
+        return "none"
+    found = find_weights(model, [inputs])
+    if found is None or sha256_of(found) != sha256:
+        there = f"{found} holds others" if found else f"there are none below {inputs}"
+        raise DataError(
+            f"the weights {sha256[:16]} of {model} are not attached ({there}); attach the newest "
+            f"version of your dataset {weights_slug(model)} and run again"
+        )
+    say("kernel", f"weights: {found}")
+    return str(found)
 
 
 def _provide_raw(mounted: Path, raw: Path) -> None:

@@ -17,13 +17,22 @@ from pipeline.client.client import KaggleClient
 from pipeline.client.kernels import KernelVersion
 from pipeline.errors import HostError
 from pipeline.stages.console import say
+from pipeline.training.run import METRICS
+from pipeline.training.run import RECORD as RUN_RECORD
 
-RUN_RECORD = "run.json"
 SUBMISSION = "submission.csv"
 
 
 class NoRunError(HostError):
     """The kernel ended, and what it left is no run: fetching again would not help."""
+
+
+class UnfinishedRunError(HostError):
+    """The kernel's time was up before its training ended; `epochs` are trained so far."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(f"the kernel ended after {epochs} epochs, its time being up")
+        self.epochs = epochs
 
 
 def fetch_run(client: KaggleClient, pushed: KernelVersion, run: Path, commit: str | None) -> None:
@@ -32,6 +41,7 @@ def fetch_run(client: KaggleClient, pushed: KernelVersion, run: Path, commit: st
     A fetch that was interrupted goes on with the files that it has; run.json comes last.
 
     Raises:
+        UnfinishedRunError: the output holds runs to go on with, and no submission.csv.
         NoRunError: the output holds no submission.csv, or no run that made it.
         HostError: the output cannot be had.
         StorageError: the disk is full.
@@ -42,6 +52,7 @@ def fetch_run(client: KaggleClient, pushed: KernelVersion, run: Path, commit: st
         with _progress_bar(pushed) as on_progress:
             names = client.kernels.output(pushed, output, on_progress)
         say("kernel", f"fetched {len(names)} output files of {pushed}")
+        _require_finished(output)
         made = _run_that_submitted(output)
         record: dict[str, Any] = read_json(made / RUN_RECORD)
         for path in sorted(made.iterdir()):
@@ -51,6 +62,21 @@ def fetch_run(client: KaggleClient, pushed: KernelVersion, run: Path, commit: st
         own = {"run": run.name, "commit": record.get("commit") or commit, "kernel": origin}
         write_json(run / RUN_RECORD, record | own)
         shutil.rmtree(output)
+
+
+def _require_finished(output: Path) -> None:
+    """Tell a session that ran out of time from a kernel that forgot its submission.
+
+    Raises:
+        UnfinishedRunError: training has not ended.
+    """
+    records = [read_json(path) for path in output.rglob(RUN_RECORD)]
+    if (output / SUBMISSION).is_file() or all("cv" in record for record in records):
+        return
+    histories = [path.read_text() for path in output.rglob(METRICS)]
+    epochs = sum(history.count("\n") for history in histories)
+    shutil.rmtree(output)
+    raise UnfinishedRunError(epochs)
 
 
 def _run_that_submitted(output: Path) -> Path:

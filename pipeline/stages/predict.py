@@ -10,7 +10,7 @@ from tqdm import tqdm
 from pipeline.artifacts import verify_manifest
 from pipeline.data.cache import load_cache
 from pipeline.stages.console import say
-from pipeline.training.precision import choose_execution
+from pipeline.training.execution import choose_execution
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.run import Run
 from pipeline.training.tables import probability_table, write_probabilities

@@ -17,27 +17,34 @@ from pipeline.client.credentials import known_secrets
 from pipeline.client.ledger import now
 from pipeline.competition import load_competition
 from pipeline.data.submission import SubmissionForm, check_submission
-from pipeline.errors import HostError, LimitError
+from pipeline.errors import ConfigError, HostError, LimitError
 from pipeline.notebooks import KernelFiles, prepare_push, variant_kernel
 from pipeline.stages.console import say
 from pipeline.stages.download import download
 from pipeline.stages.hosts import check_slug, open_client
-from pipeline.stages.kernel_output import NoRunError, fetch_run
-from pipeline.stages.kernel_session import failure_text, wait_for_kernel
+from pipeline.stages.kernel_output import NoRunError, UnfinishedRunError, fetch_run
+from pipeline.stages.kernel_session import HOURS_TO_RUN, failure_text, wait_for_kernel
 from pipeline.stages.lock import only_command
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.provenance import provenance
 from pipeline.stages.push_record import PushFolder, PushRecord
 from pipeline.stages.settings import Settings, check_settings
+from pipeline.stages.starting_weights import starting_weights
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
+from pipeline.stages.weights import dataset_of, name_of
+from pipeline.training.deadline import parse_budget
 
+HOURS_TO_TRAIN = 10.5  # the rest of a session is for prediction and for saving the output
+MOST_SESSIONS, MOST_IDLE_SESSIONS = 10, 2
 _GENERATED, _PUSHED_COPY = ".generated", ".pushed"
 
 
 def push(settings: Settings, *, via: Via = "file") -> None:
     """Push the settings' kernel, wait for it, and submit what it made; go on where it stopped.
 
-    The checkout is free for other commands while the kernel runs.
+    A kernel trains for the settings' budget at most. Where that ends its training early, its
+    output is attached to the next session, which is pushed and goes on from there. The checkout
+    is free for other commands while a kernel runs.
 
     Raises:
         ConfigError: a name is wrong, the kernel is too large, or a secret is in it.
@@ -48,17 +55,36 @@ def push(settings: Settings, *, via: Via = "file") -> None:
     """
     check_settings(settings)
     check_slug(settings.competition)
+    hours = _hours(settings.budget)
     with only_command(settings.workspace):
         host = download(settings.workspace, settings.competition, settings.host)
         form = _form(settings)
     with open_client(host, settings.competition) as client:
         with only_command(settings.workspace):
             folder = _begin(client, settings)
-            _push(client, folder)
-        _wait(client, folder)
+        while not folder.record.fetched:
+            with only_command(settings.workspace):
+                _push(client, settings, folder, hours)
+            _wait(client, folder)
+            with only_command(settings.workspace):
+                _fetch(client, folder)
         with only_command(settings.workspace):
-            _fetch(client, folder)
             _submit(client, settings, form, folder, via)
+
+
+def _hours(budget: str) -> float:
+    """How long a session may train.
+
+    Raises:
+        ConfigError: longer than it may run.
+    """
+    hours = parse_budget(budget) / 3600 if budget else HOURS_TO_TRAIN
+    if hours > HOURS_TO_RUN:
+        raise ConfigError(
+            f"BUDGET={budget}: a kernel's session ends after {HOURS_TO_RUN:.0f}h; choose less, "
+            "the next session goes on where one stops"
+        )
+    return hours
 
 
 def _form(settings: Settings) -> SubmissionForm:
@@ -74,7 +100,9 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
 
     FORCE starts anew, except where it did so before and that push has not finished.
     """
-    kernel = variant_kernel(settings, settings.workspace.competition(settings.competition))
+    weights = starting_weights(settings)
+    definition = settings.workspace.competition(settings.competition)
+    kernel = variant_kernel(settings, definition, weights.sha256 if weights else "")
     name = f"{client.kernels.owner()}/{kernel.slug}"
     folder = PushFolder(_run_folder(settings, kernel, name, client.endpoint.instance))
     if folder.started:
@@ -82,16 +110,14 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
         if not settings.force or (record.forced and not record.finished):
             say("push", f"going on with {record.pushed or name} in {folder.path}")
             return folder
-    _check_quota(client, settings.competition)
-    commit: str | None = provenance()["commit"]
-    _write_copy(client, kernel, commit, folder.path)
+    kernel.write(folder.path / _GENERATED)
     latest = client.kernels.latest_version(name)
     folder.begin(
         PushRecord(
             kernel=name,
             host=client.endpoint.name,
             instance=client.endpoint.instance,
-            commit=commit,
+            commit=provenance()["commit"],
             forced=settings.force,
             # The latest version may be this very kernel, its record lost.
             after=latest if settings.force else max(0, latest - 1),
@@ -123,42 +149,61 @@ def _check_quota(client: KaggleClient, competition: str) -> None:
         )
 
 
-def _write_copy(
-    client: KaggleClient, kernel: KernelFiles, commit: str | None, folder: Path
-) -> None:
+def _check_dataset(client: KaggleClient, settings: Settings) -> None:
+    """See that the kernel will find the weights that it starts from.
+
+    Raises:
+        ConfigError: the host does not have them.
+    """
+    weights = starting_weights(settings)
+    if weights is None:
+        return
+    dataset, name = dataset_of(client, settings.model), name_of(weights.sha256)
+    if client.datasets.files(dataset) != [name]:
+        raise ConfigError(
+            f"{client.endpoint.title}: {dataset} does not hold {name}; nothing was pushed, run "
+            f"`make weights MODEL={settings.model} WEIGHTS={weights.path}` first"
+        )
+    say("push", f"the kernel starts from {dataset}")
+
+
+def _push(client: KaggleClient, settings: Settings, folder: PushFolder, hours: float) -> None:
+    record = folder.record
+    if record.failure or record.pushed:
+        return
+    marker = folder.marker
+    pushed = client.kernels.pushed_version(record.kernel, marker, after=record.after)
+    if pushed:
+        say("push", f"up to date: {pushed} on {client.endpoint.title} is this kernel")
+    else:
+        _check_quota(client, settings.competition)
+        _check_dataset(client, settings)
+        copy = _write_copy(client, folder, hours)
+        pushed = client.kernels.push(copy, marker=marker, after=record.after)
+        say("push", f"pushed {pushed} to {client.endpoint.title}")
+    folder.update(version=pushed.version, pushed_at=now())
+
+
+def _write_copy(client: KaggleClient, folder: PushFolder, hours: float) -> Path:
     """The copy that is pushed: owner, commit and the push's name in it, and no secret.
 
     Raises:
         ConfigError: a secret is in it.
     """
-    secrets = {*known_secrets(client.endpoint.environment), *known_secrets(os.environ)}
-    generated, copy = folder / _GENERATED, folder / _PUSHED_COPY
-    kernel.write(generated)
-    prepare_push(
-        generated,
-        client.kernels.owner(),
-        commit,
-        copy,
-        note=f"Push: `{folder.name}`",
-        known=secrets,
-    )
-    path = copy / f"{kernel.slug}.ipynb"
-    say("push", f"{path.name}: {path.stat().st_size / 1000:.0f} kB, no secret found")
-
-
-def _push(client: KaggleClient, folder: PushFolder) -> None:
     record = folder.record
-    if record.pushed:
-        return
-    name = folder.path.name
-    pushed = client.kernels.pushed_version(record.kernel, name, after=record.after)
-    if pushed:
-        say("push", f"up to date: {pushed} on {client.endpoint.title} is this kernel")
-    else:
-        copy = folder.path / _PUSHED_COPY
-        pushed = client.kernels.push(copy, marker=name, after=record.after)
-        say("push", f"pushed {pushed} to {client.endpoint.title}")
-    folder.update(version=pushed.version, pushed_at=now())
+    copy = prepare_push(
+        folder.path / _GENERATED,
+        client.kernels.owner(),
+        record.commit,
+        folder.path / _PUSHED_COPY,
+        note=f"Push: `{folder.marker}`",
+        settings={"HOURS": hours},
+        known={*known_secrets(client.endpoint.environment), *known_secrets(os.environ)},
+        attach={"kernel_sources": [record.attached] if record.attached else []},
+    )
+    (notebook,) = copy.glob("*.ipynb")
+    say("push", f"{notebook.name}: {notebook.stat().st_size / 1000:.0f} kB, no secret found")
+    return copy
 
 
 def _wait(client: KaggleClient, folder: PushFolder) -> None:
@@ -192,10 +237,42 @@ def _fetch(client: KaggleClient, folder: PushFolder) -> None:
         return
     try:
         fetch_run(client, record.pushed, folder.path, record.commit)
+    except UnfinishedRunError as unfinished:
+        _go_on(client, folder, unfinished)
+        return
     except NoRunError as err:
         raise _failed(client, folder, f"{record.pushed}: {err}") from None
     folder.update(fetched=True)
     say("push", f"done: {folder.path} holds the run of {record.pushed}")
+
+
+def _go_on(client: KaggleClient, folder: PushFolder, unfinished: UnfinishedRunError) -> None:
+    """Make the next session the one to push; it goes on from the output of the last.
+
+    Raises:
+        HostError: too many sessions did not finish, or no epoch was finished in the last two.
+    """
+    record = folder.record
+    if record.session == MOST_SESSIONS:
+        what = f"{record.pushed}: {unfinished}, as {MOST_SESSIONS - 1} sessions before"
+        raise _failed(client, folder, what)
+    idle = 0 if unfinished.epochs > record.epochs else record.idle_sessions + 1
+    folder.update(
+        session=record.session + 1,
+        attached=str(record.pushed),
+        epochs=unfinished.epochs,
+        idle_sessions=idle % MOST_IDLE_SESSIONS,
+        after=record.version,
+        version=None,
+        pushed_at=None,
+        state=None,
+    )
+    if idle == MOST_IDLE_SESSIONS:
+        raise HostError(
+            f"{client.endpoint.title}: {record.pushed} is the second session in a row that "
+            "finished no epoch; rerun with a larger BUDGET to go on from it"
+        )
+    say("push", f"{unfinished}; session {record.session + 1} goes on from {record.pushed}")
 
 
 def _submit(

@@ -24,6 +24,14 @@ class PushRecord:
     forced: bool
     after: int
     """Number of the kernel's latest version before the push: one of ours is a later one."""
+    session: int = 1
+    """Which of the kernel's sessions it is at; each is a version of its own."""
+    attached: str | None = None
+    """The version whose output this session goes on from."""
+    epochs: int = 0
+    """How many epochs the sessions before have trained."""
+    idle_sessions: int = 0
+    """How many of them, the last ones, finished none."""
     version: int | None = None
     pushed_at: str | None = None
     state: str | None = None
@@ -71,6 +79,12 @@ class PushFolder:
                 f"{self.path / RECORD} is damaged ({err}); delete it and rerun: the host is asked "
                 "for the version before anything is pushed"
             ) from err
+
+    @property
+    def marker(self) -> str:
+        """The text by which the host's versions are known as this push's session."""
+        session = self.record.session
+        return self.path.name if session == 1 else f"{self.path.name}-session-{session}"
 
     def begin(self, record: PushRecord) -> None:
         """Write the first record; it replaces that of a finished push."""

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
 
 HOSTS = ("auto", "kaggle", "local")
+DECISIONS = ("device", "precision", "compile", "threads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,19 +19,29 @@ class Settings:
     competition: str = "dog-vs-cat-vs-bird"
     """The competition's slug on Kaggle, or a folder under data/."""
     conv: str = "subkernel"
-    """The convolution: subkernel or channel-selection."""
+    """The convolution, by name."""
     model: str = "resnet14"
-    """The network."""
+    """The network: the project's own, a torchvision ResNet or any timm model."""
     recipe: str = "quick"
     """How it is trained."""
     folds: int = 5
     """Number of cross-validation folds."""
     seed: int = 0
     """Every random stream derives from it."""
+    weights: str = "auto"
+    """Weights to start from: auto (what `make weights` made for the network, else none), none, or
+    a .safetensors file."""
     host: str = "auto"
     """Where competitions live; auto: kaggle.com with credentials, else the local host."""
     force: bool = False
     """Upload even what was uploaded before."""
+    execution: str = "auto"
+    """How the convolutions compute: auto times those that the variant offers."""
+    set: str = ""
+    """NAME=VALUE, separated by spaces: any field of the recipe, or device, precision, compile,
+    threads."""
+    budget: str = ""
+    """Stop training after this time, such as 11h or 1h30m; run again to go on."""
     root: Path = Path()
     """The folder that holds data/ and submissions/."""
 
@@ -44,19 +55,44 @@ class Settings:
         return replace(self, root=root)
 
 
+def changes(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """What `set` changes of the recipe, and what of the execution.
+
+    Raises:
+        ConfigError: a part is not NAME=VALUE, or there is no such name.
+    """
+    from pipeline.training.recipes import recipe_fields
+
+    pairs = [part.partition("=") for part in settings.set.split()]
+    for name, equals, value in pairs:
+        if not equals or not value:
+            raise ConfigError(f"SET={name!r} is not NAME=VALUE, such as epochs=40")
+        if name not in (*recipe_fields(), *DECISIONS):
+            known = ", ".join([*recipe_fields(), *DECISIONS])
+            raise ConfigError(f"SET={name!r} is unknown; choose from {known}")
+    values = {name: value for name, _, value in pairs}
+    of_recipe = {name: value for name, value in values.items() if name not in DECISIONS}
+    return of_recipe, {name: values[name] for name in DECISIONS if name in values}
+
+
 def check_settings(settings: Settings) -> None:
     """Fail on a misspelt name or an impossible number before any work is done.
 
     Raises:
         ConfigError: a setting has no such value.
     """
-    from pipeline.convs import make_conv  # torch: too slow to import for parsing alone
-    from pipeline.models import make_model
+    from pipeline.convs import make_conv, set_execution  # torch: too slow for parsing alone
+    from pipeline.models import check_classifier
+    from pipeline.training.deadline import parse_budget
+    from pipeline.training.execution import choose_execution
     from pipeline.training.recipes import make_recipe
 
-    make_conv(settings.conv, 1, 1, 1)
-    make_model(settings.model, settings.conv, 1, 2, 0.0)
-    make_recipe(settings.recipe)
+    set_execution(make_conv(settings.conv, 1, 1, 1), settings.execution)
+    check_classifier(settings.model)
+    of_recipe, decisions = changes(settings)
+    make_recipe(settings.recipe, of_recipe)
+    choose_execution(asked=decisions)
+    parse_budget(settings.budget)
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
     if not 0 <= settings.seed < 2**32:

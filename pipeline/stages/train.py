@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.artifacts import (
@@ -22,23 +23,27 @@ from pipeline.artifacts import (
     write_whole,
 )
 from pipeline.competition import Competition
+from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.data.cache import Part, TensorCache, load_cache
 from pipeline.errors import ConfigError
-from pipeline.stages.console import say
+from pipeline.models import check_images
+from pipeline.stages.console import say, say_table
 from pipeline.stages.provenance import provenance
-from pipeline.stages.settings import Settings
-from pipeline.training.deadline import Deadline
+from pipeline.stages.settings import Settings, changes
+from pipeline.stages.starting_weights import StartingWeights, starting_weights
+from pipeline.training.augment import shrink
+from pipeline.training.deadline import Deadline, parse_budget
+from pipeline.training.execution import Execution, choose_execution, with_convs
 from pipeline.training.folds import assign_folds, read_folds, write_folds
 from pipeline.training.launch import devices_for, train_missing_folds
-from pipeline.training.loop import EpochMetrics
 from pipeline.training.metrics import score
-from pipeline.training.precision import choose_execution
 from pipeline.training.recipes import make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
+from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 4
 
 
 def train(
@@ -51,10 +56,11 @@ def train(
 ) -> Path:
     """The run folder of the settings, with every fold trained; what is there is kept.
 
-    Folds train on `devices`, by default all GPUs or the CPU.
+    Folds train on `devices`, by default all GPUs or the CPU, until `deadline`, by default that of
+    the settings' budget.
 
     Raises:
-        ConfigError: the folds do not fit the data.
+        ConfigError: the folds or the network do not fit the data.
         BudgetError: the deadline came first; rerun to go on.
     """
     data = load_cache(cache)
@@ -65,15 +71,12 @@ def train(
     verify_manifest(cache)
     started = time.monotonic()
     devices = devices or devices_for(run.execution)
-    say("train", f"{run.folder.name} on {_names(devices)} in {run.execution.precision}")
-    say("train", f"precision: {run.execution.reason}")
-    with _progress(run) as bar:
+    deadline = deadline or Deadline.after(parse_budget(settings.budget))
+    say("train", f"{run.folder.name} on {_names(devices)}")
+    say_table("train", run.execution.table())
+    with _progress(run) as bar, deadline.heeding_signals():
         train_missing_folds(
-            run,
-            cache,
-            devices,
-            lambda number, metrics: _show(bar, number, metrics),
-            deadline or Deadline(),
+            run, cache, devices, lambda number, metrics: _show(bar, number, metrics), deadline
         )
     _finish(run, competition, data, time.monotonic() - started)
     return run.folder
@@ -82,21 +85,61 @@ def train(
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
     fold_map = _fold_map(settings, competition, data.train)
-    identity = _identity(settings, competition, cache, data, fold_map)
+    weights = starting_weights(settings)
+    identity = _identity(settings, competition, cache, data, fold_map, weights)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
+    if not (folder / RECORD).exists():
+        _check_network(settings, data.train.images)
     if not (folder / FOLDS).exists() or sha256_of(folder / FOLDS) != sha256_of(fold_map):
         write_whole(folder / FOLDS, fold_map.read_bytes())
     if not (folder / RECORD).exists():
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
-        decided = {"execution": asdict(choose_execution())}
-        write_json(folder / RECORD, {"run": name, **identity, **decided, **made_by})
+        write_json(folder / RECORD, {"run": name, **identity, **made_by})
     run = Run.open(folder)
-    if run.missing_folds() and not run.execution.is_available():
-        say("train", f"{run.execution.device} is not here any more: deciding anew")
-        run.record["execution"] = asdict(choose_execution())
+    if weights and run.record.get("weights_file") != str(weights.path):
+        run.record["weights_file"] = str(weights.path)
+        write_json(folder / RECORD, run.record)
+    if run.missing_folds() and not run.can_execute():
+        if "execution" in run.record:
+            say("train", f"{run.execution.device} is not here any more: deciding anew")
+        run.record["execution"] = asdict(_decide(settings, run, data))
         write_json(folder / RECORD, run.record)
     return run
+
+
+def _decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
+    """Where and how the run computes, with its convolutions' executions."""
+    images = data.train.images
+    trained_on = len(images) * (1 - 1 / settings.folds)
+    pixels = run.recipe.pixels(int(trained_on), *images.shape[1:3])
+    _, asked = changes(settings)
+    execution = choose_execution(pixels=pixels * settings.folds, asked=asked)
+    return with_convs(execution, _decide_convs(settings.execution, run, execution, images))
+
+
+def _decide_convs(wanted: str, run: Run, execution: Execution, images: Tensor) -> dict[str, str]:
+    """Each convolution's execution: what was asked for, or the fastest at its own shape."""
+    execution.prepare_process()
+    channels = images.shape[-1]
+    model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
+    set_execution(model, wanted)
+    if wanted != "auto":
+        return {
+            path: wanted for path, part in model.named_modules() if isinstance(part, KernelConv)
+        }
+    batch = images[: run.recipe.batch_for(len(images))].to(execution.device)
+    with execution.autocast():
+        return choose_executions(model, batch)
+
+
+def _check_network(settings: Settings, images: Tensor) -> None:
+    """Make sure that the network takes the images at every size that the recipe shows them in."""
+    recipe = make_recipe(settings.recipe, changes(settings)[0])
+    smallest = recipe.side_for(0, min(images.shape[1:3]))
+    for seen in (images[:1], shrink(images[:1], smallest)):
+        _, height, width, channels = seen.shape
+        check_images(settings.model, (channels, height, width))
 
 
 def _is_finished(run: Run, competition: Competition) -> bool:
@@ -108,16 +151,23 @@ def _is_finished(run: Run, competition: Competition) -> bool:
 
 
 def _identity(
-    settings: Settings, competition: Competition, cache: Path, data: TensorCache, fold_map: Path
+    settings: Settings,
+    competition: Competition,
+    cache: Path,
+    data: TensorCache,
+    fold_map: Path,
+    weights: StartingWeights | None,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, apart from the machine."""
-    recipe = make_recipe(settings.recipe)
+    of_recipe, asked = changes(settings)
+    recipe = make_recipe(settings.recipe, of_recipe)
     network = Network(
         model=settings.model,
         conv=settings.conv,
         channels=data.train.images.shape[-1],
         classes=len(data.classes),
         dropout=recipe.dropout,
+        weights=weights.sha256 if weights else None,
     )
     return {
         "competition": competition.slug,
@@ -127,6 +177,7 @@ def _identity(
         "seed": settings.seed,
         "network": asdict(network),
         "recipe": {"name": settings.recipe, **asdict(recipe)},
+        "asked": {**asked, "convolutions": settings.execution},
         "engine_version": ENGINE_VERSION,
     }
 

@@ -1,29 +1,71 @@
-"""A wall-clock budget: a session that ends by itself loses nothing."""
+"""A wall-clock budget, or the system asking to end: training stops and loses nothing."""
 
 from __future__ import annotations
 
+import re
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 
-from pipeline.errors import BudgetError
+from pipeline.errors import BudgetError, ConfigError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deadline:
     """When to stop, in seconds since the epoch (`time.time`, so that processes can share it)."""
 
     at: float = float("inf")
+    stopped_by: str | None = None
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
         """The deadline `seconds` from now."""
         return cls(time.time() + seconds)
 
-    def check(self, needed: float) -> None:
+    @property
+    def has_come(self) -> bool:
+        """Whether to stop now; cheap enough to ask at every step."""
+        return self.stopped_by is not None or time.time() >= self.at
+
+    def check(self, needed: float = 0) -> None:
         """Stop here unless at least `needed` seconds are left.
 
         Raises:
-            BudgetError: they are not.
+            BudgetError: they are not, or a signal asked to stop.
         """
-        if time.time() + needed > self.at:
-            raise BudgetError("the time budget ended while training; rerun to continue from here")
+        if self.has_come or time.time() + needed > self.at:
+            why = self.stopped_by or "the time budget ended"
+            raise BudgetError(f"{why} while training; rerun to continue from here")
+
+    @contextmanager
+    def heeding_signals(self) -> Iterator[None]:
+        """Within it SIGTERM, which a session's end or a scheduler sends, sets the deadline off."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopped_by = f"{signal.Signals(number).name} came"
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a budget such as 11h, 90m or 1h30m; an empty one never ends.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    if not text:
+        return float("inf")
+    if not re.fullmatch(r"(\d+(\.\d+)?[hms])+", text):
+        raise ConfigError(f"BUDGET={text!r}: write hours, minutes or seconds, such as 11h or 1h30m")
+    return sum(
+        float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([hms])", text)
+    )

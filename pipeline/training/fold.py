@@ -6,23 +6,30 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from pipeline.artifacts import resumable_folder, write_whole
+from pipeline.artifacts import resumable_folder, sha256_of, write_whole
+from pipeline.convs import apply_executions
 from pipeline.data.cache import TensorCache
 from pipeline.models.classifier import channel_statistics
+from pipeline.training.batches import FoldData
 from pipeline.training.deadline import Deadline
 from pipeline.training.folds import read_folds
-from pipeline.training.loop import EpochMetrics, FoldData, TrainingState, start_training, train_fold
+from pipeline.training.loop import train_fold
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
+from pipeline.training.state import EpochMetrics, TrainingState, start_training
 from pipeline.training.tables import probability_table, write_probabilities
 
 CHECKPOINT = "checkpoint.pt"
+# Images stay on the host beyond this share of the free memory of a GPU.
+_SHARE_FOR_IMAGES = 0.5
 
 
 def run_fold(
@@ -37,41 +44,64 @@ def run_fold(
 
     Raises:
         BudgetError: the deadline came first; the checkpoint stays.
-        DataError: the checkpoint is damaged.
+        DataError: the checkpoint is damaged, or of another run, fold or version.
+        ConfigError: the loss is not a number any more.
     """
     seed = derive_seed(run.seed, number)
     fold_data = _fold_data(run, data, number, device)
     with resumable_folder(run.fold(number)) as folder:
-        state = _start(run, fold_data, seed)
+        state = _start(run, fold_data, seed, number)
         if (folder / CHECKPOINT).exists():
-            state.resume(folder / CHECKPOINT, device)
+            state.resume(folder / CHECKPOINT)
 
-        def after_epoch(state: TrainingState) -> None:
+        def save(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
             _write_metrics(folder / METRICS, state.history)
-            on_epoch(state.history[-1])
+            if state.step == 0:
+                on_epoch(state.history[-1])
 
-        train_fold(state, fold_data, run.recipe, run.execution, seed, after_epoch, deadline)
+        train_fold(state, fold_data, run.recipe, run.execution, seed, save, deadline)
         _write_results(run, data, state, fold_data, folder)
         (folder / CHECKPOINT).unlink()
 
 
 def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -> FoldData:
     valid = read_folds(run.folder / FOLDS, data.train.ids) == number
+    images = _near(data.train.images, device)
     return FoldData(
-        images=data.train.images.to(device),
+        images=images,
         labels=data.train.known_labels().to(device),
-        train=torch.from_numpy(np.flatnonzero(~valid)).to(device),
-        valid=torch.from_numpy(np.flatnonzero(valid)).to(device),
+        train=torch.from_numpy(np.flatnonzero(~valid)).to(images.device),
+        valid=torch.from_numpy(np.flatnonzero(valid)).to(images.device),
         mirror=run.mirror,
     )
 
 
-def _start(run: Run, data: FoldData, seed: int) -> TrainingState:
+def _near(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device if they fit there; else where they are, memory-mapped."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes > _SHARE_FOR_IMAGES * free:
+            return images
+    return images.to(device)
+
+
+def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
     torch.manual_seed(derive_seed(seed, "initialise"))
     mean, std = channel_statistics(data.images[data.train])
-    model = run.network.build(mean, std).to(data.images.device)
-    return start_training(model, data, run.recipe, run.execution)
+    model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
+    apply_executions(model, dict(run.execution.convs))
+    return start_training(model, data, run.recipe, run.execution, _identity(run, number))
+
+
+def _identity(run: Run, number: int) -> dict[str, Any]:
+    """What a checkpoint belongs to."""
+    return {
+        "run": run.record.get("run"),
+        "engine_version": run.record.get("engine_version"),
+        "folds": sha256_of(run.folder / FOLDS)[:12],
+        "fold": number,
+    }
 
 
 def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:

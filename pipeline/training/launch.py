@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -18,11 +18,12 @@ import pipeline
 from pipeline.data.cache import load_cache
 from pipeline.errors import error_for_exit_code
 from pipeline.training.deadline import Deadline
+from pipeline.training.execution import Execution
 from pipeline.training.fold import run_fold
-from pipeline.training.loop import EpochMetrics
-from pipeline.training.precision import Execution
 from pipeline.training.run import Run
+from pipeline.training.state import EpochMetrics
 
+_POLL_SECONDS = 0.5
 OnEpoch = Callable[[int, EpochMetrics], None]
 
 
@@ -44,10 +45,11 @@ def train_missing_folds(
 
     Raises:
         BudgetError: the deadline came first; checkpoints stay.
-        DataError, StorageError: as met by a fold.
+        ConfigError, DataError, StorageError: as met by a fold.
     """
     missing = run.missing_folds()
     if len(devices) == 1:
+        run.execution.prepare_process()
         data = load_cache(cache)
         for number in missing:
             run_fold(run, data, number, devices[0], _of_fold(on_epoch, number), deadline)
@@ -55,54 +57,76 @@ def train_missing_folds(
     waiting: SimpleQueue[int] = SimpleQueue()
     for number in missing:
         waiting.put(number)
-    failed = threading.Event()
-
-    def work(device: torch.device) -> None:
-        try:
-            while not failed.is_set():
-                _train_in_process(run, cache, waiting.get_nowait(), device, on_epoch, deadline)
-        except Empty:
-            return
-        except BaseException:
-            failed.set()
-            raise
-
+    workers = [_Worker(run, cache, device, len(devices)) for device in devices]
     with ThreadPoolExecutor(len(devices)) as pool:
-        list(pool.map(work, devices))
+        turns = [pool.submit(worker.train_from, waiting, on_epoch, deadline) for worker in workers]
+        failed = _first_failure(turns, deadline)
+        for worker in workers:
+            worker.stop()
+    for turn in [failed, *turns] if failed else turns:
+        turn.result()
+
+
+def _first_failure(turns: Sequence[Future[None]], deadline: Deadline) -> Future[None] | None:
+    """Wait until all turns are done, one has failed, or a signal came."""
+    done: set[Future[None]] = set()
+    while len(done) < len(turns) and not deadline.stopped_by:
+        done = wait(turns, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION).done
+        for turn in done:
+            if turn.exception():
+                return turn
+    return None
 
 
 def _of_fold(on_epoch: OnEpoch, number: int) -> Callable[[EpochMetrics], None]:
     return lambda metrics: on_epoch(number, metrics)
 
 
-def _train_in_process(
-    run: Run,
-    cache: Path,
-    number: int,
-    device: torch.device,
-    on_epoch: OnEpoch,
-    deadline: Deadline,
-) -> None:
-    """One fold in a process of its own, which prints the metrics of each epoch as a JSON line."""
-    paths = [str(run.folder.absolute()), str(cache.absolute())]
-    arguments = [*paths, str(number), str(device), str(deadline.at)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.training.fold_worker", *arguments],
-        env={**os.environ, "PYTHONPATH": _import_path()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    errors: list[str] = []
-    listener = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
-    listener.start()
-    for line in process.stdout or ():
-        on_epoch(number, EpochMetrics(**json.loads(line)))
-    listener.join()
-    if process.wait():
-        last = next((line.strip() for line in reversed(errors) if line.strip()), "no message")
-        message = last if process.returncode > 1 else f"fold {number} on {device}: {last}"
-        raise error_for_exit_code(process.returncode, message)
+class _Worker:
+    """A device, and the process that trains a fold on it."""
+
+    def __init__(self, run: Run, cache: Path, device: torch.device, workers: int) -> None:
+        self.run, self.cache, self.device = run, cache, device
+        self.threads = max(1, run.execution.threads // workers)
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def train_from(self, waiting: SimpleQueue[int], on_epoch: OnEpoch, deadline: Deadline) -> None:
+        """Train one waiting fold after the other."""
+        while not self.stopped:
+            try:
+                number = waiting.get_nowait()
+            except Empty:
+                return
+            self._train(number, on_epoch, deadline)
+
+    def stop(self) -> None:
+        """Let the fold in training save its state and end, and begin no other."""
+        self.stopped = True
+        if self.process is not None:
+            self.process.terminate()
+
+    def _train(self, number: int, on_epoch: OnEpoch, deadline: Deadline) -> None:
+        """One fold in a process, which prints the metrics of each epoch as a JSON line."""
+        places = [str(path.absolute()) for path in (self.run.folder, self.cache)]
+        settings = [str(number), str(self.device), str(self.threads), str(deadline.at)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.training.fold_worker", *places, *settings],
+            env={**os.environ, "PYTHONPATH": _import_path()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        process, errors = self.process, list[str]()
+        listener = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+        listener.start()
+        for line in process.stdout or ():
+            on_epoch(number, EpochMetrics(**json.loads(line)))
+        listener.join()
+        if process.wait():
+            last = next((line.strip() for line in reversed(errors) if line.strip()), "no message")
+            message = last if process.returncode > 1 else f"fold {number} on {self.device}: {last}"
+            raise error_for_exit_code(process.returncode, message)
 
 
 def _import_path() -> str:

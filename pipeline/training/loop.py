@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from pipeline.errors import DataError
-from pipeline.training.augment import fixed_view, random_views, shrink, take
-from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.errors import ConfigError
+from pipeline.training.augment import shrink
+from pipeline.training.batches import FoldData, epoch_batches, steps_per_epoch, valid_batches
 from pipeline.training.deadline import Deadline
-from pipeline.training.precision import Execution
+from pipeline.training.execution import Execution
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FoldData:
-    """A competition's training images on the device, and which of them one fold uses.
-
-    `images` uint8 [N, H, W, C]; `labels` int64 [N]; `train` and `valid` are int64 row numbers.
-    """
-
-    images: Tensor
-    labels: Tensor
-    train: Tensor
-    valid: Tensor
-    mirror: bool
-
-    @property
-    def side(self) -> int:
-        """The images' shorter side in pixels."""
-        return min(self.images.shape[1:3])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EpochMetrics:
-    """What one epoch measured; losses are means per image.
-
-    Validation sees plain images of `side` pixels, the size that the epoch trained on.
-    """
-
-    epoch: int
-    side: int
-    train_loss: float
-    valid_loss: float
-    valid_accuracy: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(kw_only=True, slots=True)
-class TrainingState:
-    """All that changes while a fold trains, apart from the random streams, which are derived."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    scaler: torch.amp.GradScaler
-    history: list[EpochMetrics] = field(default_factory=list)
-
-    def _parts(self) -> list[Any]:
-        return [self.model, self.optimizer, self.schedule, self.scaler]
-
-    def save(self, path: Path) -> None:
-        """Write the state as it is between two epochs."""
-        parts = [part.state_dict() for part in self._parts()]
-        history = [asdict(metrics) for metrics in self.history]
-        save_checkpoint(path, {"parts": parts, "history": history})
-
-    def resume(self, path: Path, device: torch.device) -> None:
-        """Go on from the state in `path`.
-
-        Raises:
-            DataError: the file is damaged, or was written by other code.
-        """
-        saved = load_checkpoint(path, device)
-        try:
-            for part, values in zip(self._parts(), saved["parts"], strict=True):
-                part.load_state_dict(values)
-            self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
-        except (KeyError, TypeError, ValueError, RuntimeError) as err:
-            raise DataError(f"{path} is of another network; delete it and rerun") from err
+from pipeline.training.state import EpochMetrics, TrainingState
 
 
 def train_fold(
@@ -96,117 +28,125 @@ def train_fold(
     recipe: Recipe,
     execution: Execution,
     seed: int,
-    after_epoch: Callable[[TrainingState], None],
+    save: Callable[[TrainingState], None],
     deadline: Deadline,
 ) -> None:
-    """Train from where `state` stands to the recipe's last epoch.
+    """Train from where `state` stands to the recipe's last epoch; `save` follows every epoch.
 
     Raises:
-        BudgetError: the next epoch would not end before the deadline.
+        BudgetError: the deadline has come; `save` was called with the state as it is.
+        ConfigError: the loss is not a number any more, or one image is too many for the memory.
     """
-    batch = recipe.batch_for(len(data.train))
     for epoch in range(len(state.history), recipe.epochs):
-        start = time.perf_counter()
-        state.model.train()
-        side, losses = recipe.side_for(epoch, data.side), []
-        torch.manual_seed(derive_seed(seed, epoch, "dropout"))
-        for images, labels in epoch_batches(data, recipe, batch, derive_seed(seed, epoch)):
-            with execution.autocast():
-                logits = state.model(shrink(images, side))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            state.scaler.scale(loss).backward()
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.optimizer.zero_grad(set_to_none=True)
-            state.schedule.step()
-            losses.append(loss.detach())
-        valid_loss, valid_accuracy = evaluate(state.model, data, execution, side)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            side=side,
-            train_loss=torch.stack(losses).mean().item(),
-            valid_loss=valid_loss,
-            valid_accuracy=valid_accuracy,
-            learning_rate=float(state.schedule.get_last_lr()[0]),
-            seconds=time.perf_counter() - start,
-        )
-        state.history.append(metrics)
-        after_epoch(state)
-        deadline.check(needed=2 * metrics.seconds)
+        side = recipe.side_for(epoch, data.side)
+        start = time.perf_counter() - state.seconds
+        train_epoch(state, data, recipe, side, derive_seed(seed, epoch), deadline)
+        state.seconds = time.perf_counter() - start
+        if state.step < steps_per_epoch(data, state.batch):
+            save(state)
+            deadline.check()
+        finish_epoch(state, data, execution, side, start)
+        save(state)
+        deadline.check()
 
 
-def start_training(
-    model: nn.Module, data: FoldData, recipe: Recipe, execution: Execution
-) -> TrainingState:
-    """The state before the first epoch."""
-    batch = recipe.batch_for(len(data.train))
-    steps = recipe.epochs * (len(data.train) // batch)
-    optimizer = make_optimizer(model, recipe, batch)
-    return TrainingState(
-        model=model,
-        optimizer=optimizer,
-        schedule=torch.optim.lr_scheduler.LambdaLR(optimizer, one_cycle(steps, recipe.warmup)),
-        scaler=execution.scaler(),
-    )
+def train_epoch(
+    state: TrainingState,
+    data: FoldData,
+    recipe: Recipe,
+    side: int,
+    seed: int,
+    deadline: Deadline,
+) -> None:
+    """One pass over the training images at size `side`, or what the deadline leaves of it."""
+    state.model.train()
+    if state.step == 0:
+        torch.manual_seed(derive_seed(seed, "dropout"))
+        state.loss_sum.zero_()
+    for images, labels in epoch_batches(data, recipe, state.batch, seed, skip=state.step):
+        state.loss_sum += gradients(state, shrink(images, side), labels)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.schedule.step()
+        state.step += 1
+        if deadline.has_come:
+            return
 
 
-def epoch_batches(
-    data: FoldData, recipe: Recipe, batch: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every training image once in random order, augmented; an incomplete last batch is left out.
+def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of a batch; its gradients are left in the parameters.
 
-    Yields uint8 images [batch, H, W, C] and labels [batch].
+    Out of memory, the micro-batch is halved and the batch goes through again: the gradients are of
+    the same batch, but batch norm sees fewer images at a time.
     """
-    device = data.images.device
-    generator = torch.Generator().manual_seed(seed)
-    order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]
-    max_shift = round(recipe.max_shift * data.side)
-    for index in order.split(batch):
-        if len(index) == batch:
-            views = random_views(batch, max_shift, data.mirror, generator, device)
-            yield take(data.images, index, views), data.labels[index]
+    while True:
+        try:
+            return _accumulate(state, images, labels)
+        except torch.OutOfMemoryError as err:
+            state.optimizer.zero_grad(set_to_none=True)
+            if state.micro_batch < 4:
+                raise ConfigError(
+                    f"out of memory with {state.micro_batch} images of "
+                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller size"
+                ) from err
+            state.micro_batch = state.micro_batch // 2
+            tqdm.write(
+                f"out of memory: {state.micro_batch} images at once from here on, still "
+                f"{state.batch} a step; batch norm sees the smaller number",
+                file=sys.stderr,
+            )
+
+
+def _accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    total = torch.zeros_like(state.loss_sum)
+    for part, target in zip(
+        images.split(state.micro_batch), labels.split(state.micro_batch), strict=True
+    ):
+        loss = state.loss(part, target) * (len(part) / len(images))
+        state.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def finish_epoch(
+    state: TrainingState, data: FoldData, execution: Execution, side: int, start: float
+) -> None:
+    """Validate, and note the epoch in the history.
+
+    Raises:
+        ConfigError: the loss is not a number any more.
+    """
+    epoch, train_loss = len(state.history), state.loss_sum.item() / max(state.step, 1)
+    if not math.isfinite(train_loss):
+        raise ConfigError(
+            f"the training loss of epoch {epoch} is {train_loss}; lower the learning rate, such as "
+            "SET='learning_rate=0.01', or choose SET='precision=fp32'"
+        )
+    valid_loss, valid_accuracy = evaluate(state.model, data, execution, side)
+    metrics = EpochMetrics(
+        epoch=epoch,
+        side=side,
+        train_loss=train_loss,
+        valid_loss=valid_loss,
+        valid_accuracy=valid_accuracy,
+        learning_rate=float(state.schedule.get_last_lr()[0]),
+        seconds=time.perf_counter() - start,
+    )
+    state.history.append(metrics)
+    state.step, state.seconds = 0, 0.0
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, data: FoldData, execution: Execution, side: int, batch: int = 512
+    model: nn.Module, data: FoldData, execution: Execution, side: int
 ) -> tuple[float, float]:
-    """Mean loss and accuracy on the fold's validation images, plain view, at side `side`."""
+    """Mean loss and accuracy on the fold's validation images, plain view, at size `side`."""
     model.eval()
-    loss = correct = torch.zeros((), device=data.images.device)
-    for index in data.valid.split(batch):
-        view = fixed_view(len(index), 0, 0, False, data.images.device)
+    loss = correct = torch.zeros((), device=data.labels.device)
+    for images, labels in valid_batches(data):
         with execution.autocast():
-            logits = model(shrink(take(data.images, index, view), side))
-        labels = data.labels[index]
+            logits = model(shrink(images, side))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
         correct = correct + (logits.argmax(1) == labels).sum()
     return loss.item() / len(data.valid), correct.item() / len(data.valid)
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe, batch: int) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; the rate scales with the batch, 1-d parameters do not decay."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    kept = [p for p in model.parameters() if p.ndim <= 1]
-    return torch.optim.SGD(
-        [
-            {"params": decayed, "weight_decay": recipe.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate * batch / 256,
-        momentum=recipe.momentum,
-        nesterov=True,
-        fused=True,
-    )
-
-
-def one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
-    """Learning rate factor by step: a linear rise over `warmup`, then a linear fall to zero."""
-    peak = max(1, round(steps * warmup))
-
-    def factor(step: int) -> float:
-        if step < peak:
-            return (step + 1) / peak
-        return max(0.0, (steps - step) / max(1, steps - peak))
-
-    return factor

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.fuse import fuse
 from pipeline.training.augment import fixed_view, take
-from pipeline.training.precision import Execution
+from pipeline.training.execution import Execution
 
 # Shifts (down, right) in pixels; each is also seen mirrored where that keeps the label.
 SHIFTS = ((0, 0), (1, 1), (-1, -1))
@@ -25,12 +26,13 @@ def predict_probabilities(
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
-    `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken.
+    `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken. The model itself
+    stays as it is: what predicts is its fused form.
     """
-    model.eval()
+    fused = fuse(model)
     batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
     parts = [
-        torch.stack([_logits(model, seen, execution) for seen in _views(images, rows, mirror)])
+        torch.stack([_logits(fused, seen, execution) for seen in _views(images, rows, mirror)])
         .mean(0)
         .softmax(1)
         for rows in index.split(batch)

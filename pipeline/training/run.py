@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.artifacts import is_complete, read_json
 from pipeline.errors import DataError
 from pipeline.models import ImageClassifier, make_model
-from pipeline.training.precision import Execution
+from pipeline.training.execution import Execution
 from pipeline.training.recipes import Recipe
 
 RECORD = "run.json"
@@ -32,10 +32,12 @@ class Network:
     channels: int
     classes: int
     dropout: float
+    weights: str | None = None
+    """SHA-256 of the weights that it starts from; None: freshly drawn."""
 
-    def build(self, mean: Tensor, std: Tensor) -> ImageClassifier:
-        """A freshly drawn network that normalises by `mean` and `std`, each [channels]."""
-        net = make_model(self.model, self.conv, self.channels, self.classes, self.dropout)
+    def build(self, mean: Tensor, std: Tensor, weights: Path | None = None) -> ImageClassifier:
+        """A network at its start that normalises by `mean` and `std`, each [channels]."""
+        net = make_model(self.model, self.conv, self.channels, self.classes, self.dropout, weights)
         return ImageClassifier(net, mean, std)
 
     def load(self, folder: Path) -> ImageClassifier:
@@ -67,6 +69,12 @@ class Run:
         return Network(**self._part("network"))
 
     @property
+    def weights_file(self) -> Path | None:
+        """Where the weights to start from lie on this machine."""
+        path = self.record.get("weights_file")
+        return Path(path) if path else None
+
+    @property
     def recipe(self) -> Recipe:
         """How every fold is trained."""
         return Recipe(**{k: v for k, v in self._part("recipe").items() if k != "name"})
@@ -75,6 +83,10 @@ class Run:
     def execution(self) -> Execution:
         """The decisions taken when the run began."""
         return Execution(**self._part("execution"))
+
+    def can_execute(self) -> bool:
+        """Whether the decisions are taken, and hold on this machine."""
+        return "execution" in self.record and self.execution.is_available()
 
     @property
     def mirror(self) -> bool:

@@ -25,6 +25,7 @@ class Kernels:
     message: str = ""
     log: str = field(default_factory=lambda: json.dumps(LOG))
     outputs: dict[str, bytes] = field(default_factory=lambda: {"submission.csv": b"id,label\n"})
+    unfinished: dict[int, dict[str, bytes]] = field(default_factory=dict)  # by version
     refusal: dict[str, Any] = field(default_factory=dict)
     quota: dict[str, Any] = field(
         default_factory=lambda: {
@@ -86,10 +87,12 @@ def _status(handler: Handler, kernels: Kernels, asked: dict[str, Any]) -> None:
 
 
 def _output(handler: Handler, kernels: Kernels, asked: dict[str, Any]) -> None:
-    if not _found(handler, kernels, asked):
+    found = _found(handler, kernels, asked)
+    if not found:
         return
-    base = f"http://127.0.0.1:{handler.server.port}/output/?name="
-    files = [{"fileName": name, "url": base + name} for name in kernels.outputs]
+    base = f"http://127.0.0.1:{handler.server.port}/output/?version={found[0]}&name="
+    outputs = kernels.unfinished.get(found[0], kernels.outputs)
+    files = [{"fileName": name, "url": base + name} for name in outputs]
     start = int(asked.get("pageToken") or 0)
     # Pages of two files show that every page is asked for.
     following = {"nextPageToken": str(start + 2)} if start + 2 < len(files) else {}
@@ -112,5 +115,6 @@ def _stream(handler: Handler, kernels: Kernels, _: dict[str, Any]) -> None:
 
 
 def _download(handler: Handler, kernels: Kernels, _: dict[str, Any]) -> None:
-    name = unquote(parse_qs(urlsplit(handler.path).query)["name"][0])
-    handler.send_bytes(kernels.outputs[name])
+    asked = parse_qs(urlsplit(handler.path).query)
+    outputs = kernels.unfinished.get(int(asked["version"][0]), kernels.outputs)
+    handler.send_bytes(outputs[unquote(asked["name"][0])])

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.client.fault_datasets import Datasets, on_dataset_call
 from tests.client.fault_kernels import Kernels, on_kernel_call
 
 USERNAME, KEY, TOKEN = "alice", "4f1d0c7e9b2a4d6f8e0c1a3b5d7f9e2c", "KGAT" + "_0d9c8b7a6f5e4d3c2b1a"
@@ -86,6 +87,7 @@ class Book:
     ranges: list[int] = field(default_factory=list)
     token_is_active: bool = True
     kernels: Kernels = field(default_factory=Kernels)
+    datasets: Datasets = field(default_factory=Datasets)
 
     def count(self, method: str) -> int:
         return self.log.count(method)
@@ -151,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
             self.operate()
 
     def operate(self) -> None:
-        if on_kernel_call(self):
+        if on_kernel_call(self) or on_dataset_call(self):
             return
         words = self.method if self.method.isupper() else re.sub(r"\B(?=[A-Z])", "_", self.method)
         getattr(self, f"on_{words.lower()}")(self.server.book)

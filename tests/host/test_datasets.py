@@ -42,6 +42,11 @@ def test_dataset_is_created_and_gets_versions(user: Caller, host: Host, tmp_path
     files = host.services.datasets.files(stored.ref)
     assert {p.name: p.read_text() for p in files.iterdir()} == {"weights": "second", "config": "{}"}
 
+    listed = user.kaggle("datasets", "files", f"{user.name}/my-weights", "-v")
+    assert [line.split(",")[:2] for line in listed.stdout.splitlines()[1:]] == [
+        ["config", "2"],
+        ["weights", "6"],
+    ]
     other = host.user(f"{user.name}-other")
     assert other.call("GetDatasetStatus", service=DATASETS, **named).status == 404
     stolen = save(other, "the-kernel", "1", datasetDataSources=[f"{user.name}/my-weights"])

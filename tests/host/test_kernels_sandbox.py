@@ -45,7 +45,8 @@ def run_script(services: Services) -> RunScript:
 
     def run(code: str, slug: str = "the-script", **limits: int) -> Version:
         queue(services, user, slug, code)
-        Runner(services.state, services.kernels, services.inputs, Limits(**limits)).run_queued()
+        stores = (services.kernels, services.inputs, services.submissions)
+        Runner(services.state, *stores, Limits(**limits)).run_queued()
         version = services.kernels.find("alice", "alice", slug)
         assert version is not None
         assert not list(services.state.sessions.iterdir())

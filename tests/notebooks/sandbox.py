@@ -54,8 +54,12 @@ class Machine:
         object.__setattr__(self, "inputs", self.root / "inputs")
         object.__setattr__(self, "working", self.root / "working")
 
-    def run(self, source: Path, **settings: object) -> nbformat.NotebookNode:
+    def run(
+        self, source: Path, *, before_training: str = "", **settings: object
+    ) -> nbformat.NotebookNode:
         """Execute a notebook with other settings; returns it with its outputs.
+
+        `before_training` is put ahead of the cell that trains.
 
         Raises:
             AssertionError: a cell failed; with what was printed.
@@ -64,6 +68,8 @@ class Machine:
         for cell in notebook.cells:
             if "parameters" in cell.metadata.get("tags", []):
                 cell.source = with_parameters(cell.source, settings)
+            elif cell.source.startswith("run = train_within("):
+                cell.source = f"{before_training}\n{cell.source}"
         folder = self.root / "notebook"
         nbformat.write(notebook, folder / "source.ipynb")
         program = [sys.executable, str(REPOSITORY / "tests/notebooks/execute.py")]

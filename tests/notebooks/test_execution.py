@@ -13,6 +13,8 @@ from sklearn.datasets import load_sample_images
 
 from pipeline.competition import load_competition
 from pipeline.data.submission import check_submission, read_form
+from pipeline.notebooks import variant_kernel
+from pipeline.stages.settings import Settings
 from tests.notebooks.sandbox import Machine, missing_isolation, printed, shown
 from tests.stages.commands import write_digit_images
 
@@ -96,7 +98,7 @@ def test_a_session_that_is_too_short_ends_well_and_the_next_goes_on(
     path = KERNELS / "digits/subkernel/digits-subkernel.ipynb"
     first, second = (Machine(tmp_path / name, home) for name in ("first", "second"))
     for machine in (first, second):
-        write_digit_images(machine.inputs / "digits")
+        write_digit_images(machine.inputs / "digits", train=1200, test=100)
 
     stopped = printed(first.run(path, **QUICK, HOURS=0))
     assert "add its output as an input" in stopped
@@ -106,6 +108,37 @@ def test_a_session_that_is_too_short_ends_well_and_the_next_goes_on(
     notebook = second.run(path, **QUICK)
     assert "going on with" in printed(notebook)
     check_output(second.working, second.inputs / "digits", "digits")
+
+
+# Kaggle's machine has two GPUs; here the CPU stands for both. A thread counts the workers.
+TWO_DEVICES = """
+import contextlib, threading, time, torch
+from pipeline.stages import train as stage
+stage.devices_for = lambda execution: [torch.device("cpu"), torch.device("cpu")]
+def count(most=0):
+    while True:
+        with contextlib.suppress(OSError):  # a process that has just ended
+            commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+            most = max(most, sum(b"pipeline.training.fold_worker" in c for c in commands))
+            Path("/kaggle/working/most-workers").write_text(str(most))
+        time.sleep(0.05)
+threading.Thread(target=count, daemon=True).start()
+"""
+
+
+@isolated
+def test_two_devices_train_their_folds_at_the_same_time(tmp_path: Path, home: Path) -> None:
+    variant_kernel(Settings(competition="digits")).write(tmp_path)
+    machine = Machine(tmp_path / "kaggle", home)
+    write_digit_images(machine.inputs / "digits", train=1200, test=100)
+
+    notebook = machine.run(
+        tmp_path / "digits-subkernel.ipynb", before_training=TWO_DEVICES, **QUICK
+    )
+
+    assert " on cpu, cpu" in printed(notebook)
+    assert (machine.working / "most-workers").read_text() == "2"
+    check_output(machine.working, machine.inputs / "digits", "digits")
 
 
 @isolated

@@ -106,7 +106,7 @@ def test_the_hash_in_the_first_cell_follows_modules_and_settings(
 
     modules = needed_modules()
     modules["pipeline/errors.py"] += "\n# changed\n"
-    monkeypatch.setattr("pipeline.notebooks.generate.needed_modules", lambda: modules)
+    monkeypatch.setattr("pipeline.notebooks.generate.needed_modules", lambda _: modules)
     assert first_cell(variant_kernel(DIGITS)) != before
 
 
@@ -126,6 +126,32 @@ def test_only_what_a_run_needs_travels() -> None:
     assert "pipeline/competitions/__init__.py" in paths
     assert not [path for path in paths if path.split("/")[1].removesuffix(".py") in LAPTOP_ROOMS]
     assert "pipeline/stages/submit.py" not in paths
+
+
+@pytest.mark.parametrize(
+    ("model", "carried"),
+    [
+        ("resnet14", {"resnet14"}),
+        ("mnist-net", {"mnist_net"}),
+        ("test_resnet.r160_in1k", {"libraries", "swap"}),
+    ],
+)
+def test_a_notebook_carries_the_one_network_that_it_trains(model: str, carried: set[str]) -> None:
+    networks = {"resnet14", "nntrain", "mnist_net", "vbnet", "layer3d", "libraries", "swap"}
+    cells = {cell.id for cell in notebook_of(variant_kernel(replace(DIGITS, model=model))).cells}
+    assert {n for n in networks if f"pipeline-models-{n}-py" in cells} == carried
+
+
+def test_weights_to_start_from_are_named_by_hash_and_attached(tmp_path: Path) -> None:
+    model = "test_resnet.r160_in1k"
+    kernel = variant_kernel(replace(DIGITS, model=model), weights="0a" * 32)
+    assert f'WEIGHTS = "{"0a" * 32}"' in notebook_of(kernel).cells[2].source
+    metadata = json.loads(kernel.files["kernel-metadata.json"])
+    assert metadata["dataset_sources"] == ["OWNER/test-resnet-r160-in1k-weights"]
+    kernel.write(tmp_path / "kernel")
+    copy = prepare_push(tmp_path / "kernel", "alice", "abc123", tmp_path / "copy")
+    pushed = json.loads((copy / "kernel-metadata.json").read_text())
+    assert pushed["dataset_sources"] == ["alice/test-resnet-r160-in1k-weights"]
 
 
 def test_settings_stand_in_one_cell_at_the_top(kernels: dict[str, KernelFiles]) -> None:

@@ -11,11 +11,11 @@ from tests.client.fault_server import KEY, USERNAME
 INSTANCE = "fault-server"
 
 
-def host_at(port: int) -> Callable[[str], AbstractContextManager[HostAddress]]:
+def host_at(port: int) -> Callable[[str | None], AbstractContextManager[HostAddress]]:
     """In place of `local_host`: a host that runs already, on `port`."""
 
     @contextmanager
-    def running(competition: str) -> Iterator[HostAddress]:
+    def running(competition: str | None = None) -> Iterator[HostAddress]:
         yield HostAddress(port=port, username=USERNAME, key=KEY, instance=INSTANCE)
 
     return running

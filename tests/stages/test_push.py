@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stamina
 
 from pipeline.errors import AccessError, ConfigError, HostError, LimitError, SubmissionError
-from pipeline.host.kernels import sandbox
 from pipeline.host.state import State
 from pipeline.stages import hosts, kernel_session, submit
-from pipeline.stages.push import push
-from pipeline.stages.settings import Settings
-from pipeline.stages.submit import Via
 from tests.client.fault_server import (
     TOKEN,
     FaultServer,
@@ -29,7 +21,9 @@ from tests.client.fault_server import (
     running_server,
     then,
 )
-from tests.stages.commands import Command, write_digit_images
+from tests.stages.checkouts import Checkout, checkout_at
+from tests.stages.commands import write_digit_images
+from tests.stages.killing import run_and_kill
 from tests.stages.stand_in import INSTANCE, host_at
 
 RUN = "submissions/digits/subkernel-0a1b2c3d"
@@ -52,33 +46,13 @@ def kernel_outputs(labels: str = "0123456789") -> dict[str, bytes]:
     }
 
 
-@dataclass
-class Checkout:
-    """A workspace with a small competition of real images in it."""
-
-    settings: Settings
-
-    def push(self, *, force: bool = False, via: Via = "file") -> None:
-        push(replace(self.settings, force=force), via=via)
-
-    @property
-    def folder(self) -> Path:
-        (found,) = self.settings.workspace.runs("digits").iterdir()
-        return found
-
-    @property
-    def record(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads((self.folder / "push.json").read_text())
-        return values
-
-    @property
-    def uploads(self) -> list[dict[str, Any]]:
-        ledger = self.settings.workspace.ledger
-        return [json.loads(line) for line in ledger.read_text().splitlines()]
-
-    def write_definition(self, text: str) -> None:
-        path = self.settings.workspace.competition("digits") / "competition.toml"
-        path.write_text(text)
+def unfinished_outputs(epochs: int) -> dict[str, bytes]:
+    """What a kernel leaves whose time was up."""
+    return {
+        f"{RUN}/run.json": json.dumps({"run": "subkernel-0a1b2c3d"}).encode(),
+        f"{RUN}/fold0.unfinished/metrics.jsonl": b'{"epoch": 1}\n' * epochs,
+        f"{RUN}/fold0.unfinished/checkpoint.pt": b"state",
+    }
 
 
 @pytest.fixture
@@ -92,12 +66,6 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FaultSer
         running.book.kernels.outputs = kernel_outputs()
         monkeypatch.setattr(hosts, "local_host", host_at(running.port))
         yield running
-
-
-def checkout_at(root: Path) -> Checkout:
-    return Checkout(
-        Settings(competition="digits", recipe="smoke", folds=2, host="local", root=root)
-    )
 
 
 @pytest.fixture
@@ -223,6 +191,71 @@ def test_kernel_without_a_submission(
         checkout.push()
 
 
+def test_sessions_that_are_too_short_are_gone_on_with(
+    server: FaultServer, checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernels = server.book.kernels
+    kernels.unfinished = {1: unfinished_outputs(3), 2: unfinished_outputs(5)}
+    checkout.push(budget="9h")
+    printed = capsys.readouterr().out
+    assert "after 3 epochs, its time being up; session 2 goes on from alice/digits-sub" in printed
+    sources = [saved.get("kernelDataSources", []) for saved in kernels.saved]
+    assert sources == [[], ["alice/digits-subkernel/1"], ["alice/digits-subkernel/2"]]
+    assert all("HOURS = 9.0" in saved["text"] for saved in kernels.saved)
+    (upload,) = checkout.uploads
+    assert upload["kernel"] == "alice/digits-subkernel/3"
+    checkout.push()
+    assert len(kernels.saved) == 3
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_killed_between_sessions_nothing_is_pushed_twice(
+    server: FaultServer, checkout: Checkout, force: bool
+) -> None:
+    kernels = server.book.kernels
+    if force:
+        checkout.push()
+    first = len(kernels.saved) + 1
+    kernels.unfinished = {first: unfinished_outputs(3)}
+    # Before the second session is pushed, and after, when nobody has noted that it was.
+    server.book.faults["SaveKernel"] = [lambda handler: handler.operate(), hang]
+    push_and_kill(server, checkout, lambda: server.book.count("SaveKernel") > first, force=force)
+    server.book.faults["SaveKernel"] = [then(hang)]
+    push_and_kill(server, checkout, lambda: len(kernels.saved) > first, force=force)
+    checkout.push(force=force)
+    assert len(kernels.saved) == first + 1
+    assert checkout.uploads[-1]["kernel"] == f"alice/digits-subkernel/{first + 1}"
+
+
+def test_two_sessions_that_train_nothing_need_more_time(
+    server: FaultServer, checkout: Checkout
+) -> None:
+    server.book.kernels.unfinished = dict.fromkeys((1, 2, 3), unfinished_outputs(3))
+    with pytest.raises(HostError, match=r"/3 is the second .* no epoch; .* larger BUDGET"):
+        checkout.push()
+    assert len(server.book.kernels.saved) == 3
+    checkout.push(budget="11h")
+    assert server.book.kernels.saved[3]["kernelDataSources"] == ["alice/digits-subkernel/3"]
+    assert len(checkout.uploads) == 1
+
+
+def test_sessions_without_end_are_ended(
+    server: FaultServer, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.push.MOST_SESSIONS", 3)
+    server.book.kernels.unfinished = {n: unfinished_outputs(n) for n in range(1, 9)}
+    for words in ("after 3 epochs, its time being up, as 2 sessions before", "nothing pushed"):
+        with pytest.raises(HostError, match=words):
+            checkout.push()
+    assert len(server.book.kernels.saved) == 3
+
+
+@pytest.mark.parametrize("budget", ["12h1m", "long"])
+def test_a_budget_that_no_session_has(checkout: Checkout, budget: str) -> None:
+    with pytest.raises(ConfigError, match=f"BUDGET='?{budget}"):
+        checkout.push(budget=budget)
+
+
 def test_bad_file_is_not_submitted(server: FaultServer, checkout: Checkout) -> None:
     server.book.kernels.outputs = kernel_outputs(labels="0123456x89")
     with pytest.raises(SubmissionError, match="first id '0047'"):
@@ -278,11 +311,6 @@ def test_push_with_a_lost_answer_goes_on(server: FaultServer, checkout: Checkout
     assert len(server.book.kernels.saved) == 1
 
 
-# Its children have everything imported and no threads: a fresh process each, in no time.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.stages.push", "tests.stages.stand_in"])
-
-
 def push_in_child(port: int, root: Path, force: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hosts, "local_host", host_at(port))
@@ -294,20 +322,7 @@ def push_and_kill(
     server: FaultServer, checkout: Checkout, when: Callable[[], bool], *, force: bool
 ) -> None:
     """Push in another process and SIGKILL it `when` it has come that far."""
-    arguments = (server.port, checkout.settings.root, force)
-    process = FORKS.Process(target=push_in_child, args=arguments)
-    process.start()
-    while not when():
-        assert process.is_alive()
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.join()
-    # The client's process must not go on with a call that nobody records.
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    run_and_kill(push_in_child, (server.port, checkout.settings.root, force), when)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -350,31 +365,3 @@ def test_killed_at_every_step_nothing_happens_twice(
     upload = checkout.uploads[-1]
     assert (upload["public_score"], upload["cv_mean"]) == (0.5, 0.97)
     assert upload["kernel"] == f"alice/digits-subkernel/{before + 1}"
-
-
-def test_real_kernel_makes_the_file_that_this_machine_makes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
-) -> None:
-    """From nothing to a score with the local host itself; `submit` then has nothing to upload."""
-    monkeypatch.setenv("PIPELINE_HOST_STATE", str(tmp_path / "state"))
-    # The tests' one thread is not what a kernel has, and rounding differs with their number.
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    try:
-        sandbox.check_available(tmp_path)
-    except sandbox.UnavailableError as err:
-        pytest.skip(str(err))
-    checkout = checkout_at(tmp_path)
-    choices = ("--competition", "digits", "--recipe", "smoke", "--folds", "2", "--host", "local")
-    outcome = command("push", *choices)
-    assert outcome.code == 0, outcome.errors
-    assert "ended: COMPLETE" in outcome.output
-    pushed = checkout.folder
-    outcome = command("submit", *choices)
-    assert outcome.code == 0, outcome.errors
-    assert "nothing uploaded: the same file went up as submission 1" in outcome.output
-    (own,) = set(checkout.settings.workspace.runs("digits").iterdir()) - {pushed}
-    assert (own / "submission.csv").read_bytes() == (pushed / "submission.csv").read_bytes()
-    (upload,) = checkout.uploads
-    assert (upload["run"], upload["kernel"][-2:]) == (pushed.name, "/1")
-    assert upload["cv_mean"] == json.loads((own / "run.json").read_text())["cv"]["mean"]
-    assert 0.3 < upload["public_score"] <= 1

@@ -8,25 +8,30 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 from pipeline.competition import Competition
 from pipeline.data.cache import Part, TensorCache, build_cache
 from pipeline.data.layouts import RawDataset, RawPart
-from pipeline.errors import BudgetError, DataError
+from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION
+from pipeline.training.augment import fixed_view, take
+from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
+from pipeline.training.execution import Execution
 from pipeline.training.fold import CHECKPOINT, run_fold
 from pipeline.training.folds import write_folds
 from pipeline.training.launch import train_missing_folds
-from pipeline.training.loop import FoldData, epoch_batches, evaluate, make_optimizer, one_cycle
-from pipeline.training.precision import Execution, precision_for
+from pipeline.training.loop import evaluate, gradients
+from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import Network, Run
+from pipeline.training.state import start_training
 from pipeline.training.tables import read_probabilities
 
 CPU = torch.device("cpu")
-FP32 = Execution(device="cpu", precision="fp32", reason="test")
+FP32 = Execution(device="cpu", precision="fp32")
 NETWORK = Network(model="resnet14", conv="channel-selection", channels=1, classes=10, dropout=0.2)
 
 
@@ -53,15 +58,28 @@ def fold_data(digits):
     )
 
 
-def make_run(folder, data, *, epochs=2, folds=4, seed=0, dropout=0.2):
-    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout)
+def make_run(
+    folder,
+    data,
+    *,
+    epochs=2,
+    folds=4,
+    seed=0,
+    dropout=0.2,
+    name="run",
+    compiling=False,
+    learning_rate=0.2,
+):
+    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout, learning_rate=learning_rate)
     record = {
+        "run": name,
+        "engine_version": ENGINE_VERSION,
         "mirror": False,
         "folds": {"count": folds},
         "seed": seed,
-        "network": asdict(NETWORK),
+        "network": {**asdict(NETWORK), "dropout": dropout},
         "recipe": {"name": "test", **asdict(recipe)},
-        "execution": asdict(FP32),
+        "execution": {**asdict(FP32), "compile": compiling},
     }
     write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
     (folder / "run.json").write_text(json.dumps(record))
@@ -102,18 +120,93 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
     assert weights("a", 0) == weights("b", 0) != weights("c", 1)
 
 
-def test_a_fold_stopped_by_its_deadline_goes_on_to_the_same_bytes(tmp_path, digits):
-    straight = make_run(tmp_path / "straight", digits, epochs=3)
-    stopped = make_run(tmp_path / "stopped", digits, epochs=3)
-    train(straight, digits)
+def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits):
+    straight = make_run(tmp_path / "straight", digits)
+    stopped = make_run(tmp_path / "straight-again", digits)
+    epochs = train(straight, digits)
+    stops, resumed = [], []
 
-    with pytest.raises(BudgetError, match="rerun to continue"):
-        train(stopped, digits, deadline=Deadline.after(0))
-    assert stopped.missing_folds() == [0, 1, 2, 3]
-    assert [epoch.epoch for epoch in train(stopped, digits)] == [1, 2]
+    while stopped.missing_folds() == [0, 1, 2, 3]:
+        try:
+            resumed += train(stopped, digits, deadline=Deadline.after(0))
+        except BudgetError as error:
+            stops.append(str(error))
 
+    assert len(stops) > len(epochs)
+    assert "the time budget ended while training; rerun to continue" in stops[0]
     for name in ("weights.safetensors", "oof.csv"):
         assert (stopped.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
+    history = (stopped.fold(0) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["train_loss"] for line in history] == [e.train_loss for e in epochs]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, digits):
+    run, other = (make_run(tmp_path / name, digits, name=name) for name in ("own", "other"))
+    for each in (run, other):
+        with pytest.raises(BudgetError):
+            train(each, digits, deadline=Deadline.after(0))
+    checkpoints = [each.folder / "fold0.unfinished" / CHECKPOINT for each in (run, other)]
+    checkpoints[0].write_bytes(checkpoints[1].read_bytes())
+
+    with pytest.raises(DataError, match=r"was made for .*'other'.*delete it and rerun"):
+        train(run, digits)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_no_checkpoint(tmp_path, digits):
+    run = make_run(tmp_path, digits, learning_rate=1e30)
+
+    with pytest.raises(ConfigError, match=r"training loss of epoch 0 is nan; lower the learning"):
+        train(run, digits)
+    assert not (tmp_path / "fold0.unfinished" / CHECKPOINT).exists()
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(fold_data, capsys):
+    torch.manual_seed(0)
+    model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
+    recipe = Recipe(epochs=1, batch_size=32)
+    state = start_training(model, fold_data, recipe, FP32)
+    whole, sizes = state.loss, []
+
+    def loss(images, labels):
+        sizes.append(len(images))
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("made by the test")
+        return whole(images, labels)
+
+    state.loss = loss
+    value = gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+    assert sizes == [32, 16, 8, 8, 8, 8]
+    assert (state.batch, state.micro_batch) == (32, 8)
+    assert torch.isfinite(value)
+    assert all(p.grad is not None for p in model.parameters())
+    assert "8 images at once from here on, still 32 a step" in capsys.readouterr().err
+
+
+def test_one_image_too_many_for_the_memory_is_told(fold_data):
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
+
+    def loss(images, labels):
+        raise torch.OutOfMemoryError("made by the test")
+
+    state.loss = loss
+    with pytest.raises(ConfigError, match="out of memory with 2 images of 8x8x1 at once"):
+        gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+
+def test_compiled_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, digits):
+    plain = make_run(tmp_path / "plain", digits, epochs=1, dropout=0.0, learning_rate=0.01)
+    fast = make_run(
+        tmp_path / "fast", digits, epochs=1, dropout=0.0, learning_rate=0.01, compiling=True
+    )
+
+    [eager], [compiled] = train(plain, digits), train(fast, digits)
+
+    assert compiled.train_loss == pytest.approx(eager.train_loss, rel=1e-3)
+    weights = [load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast)]
+    assert weights[0].keys() == weights[1].keys()
+    fast.network.load(fast.fold(0))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, digits):
@@ -192,33 +285,13 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
 def test_evaluate_counts_every_validation_image_once(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1)).eval()
 
-    loss, accuracy = evaluate(model, fold_data, FP32, side=8, batch=64)
+    loss, accuracy = evaluate(model, fold_data, FP32, side=8)
 
     with torch.inference_mode():
         logits = model(fold_data.images[fold_data.valid])
     labels = fold_data.labels[fold_data.valid]
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
-
-
-def test_one_cycle_rises_to_one_and_falls_to_nothing():
-    factor = one_cycle(steps=100, warmup=0.2)
-    values = [factor(step) for step in range(100)]
-
-    assert values.index(max(values)) in (19, 20)
-    assert max(values) == 1
-    assert values[0] == pytest.approx(0.05)
-    assert 0 < values[-1] < 0.02
-
-
-def test_norms_and_biases_do_not_decay():
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    decayed, kept = make_optimizer(model, Recipe(epochs=1, batch_size=256), batch=256).param_groups
-
-    assert decayed["weight_decay"] == 5e-4
-    assert kept["weight_decay"] == 0
-    assert all(p.ndim > 1 for p in decayed["params"])
-    assert all(p.ndim <= 1 for p in kept["params"])
 
 
 def test_small_sets_get_smaller_batches_but_never_more_than_they_have():
@@ -237,17 +310,6 @@ def test_early_epochs_see_small_images_but_never_tiny_ones():
     assert recipe.side_for(0, 8) == 8
 
 
-@pytest.mark.parametrize(
-    ("capability", "precision"),
-    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 0), "fp32")],
-)
-def test_precision_goes_by_compute_capability(capability, precision):
-    chosen, reason = precision_for(capability)
-
-    assert chosen == precision
-    assert f"{capability[0]}.{capability[1]}" in reason
-
-
 def test_the_engine_version_stands_for_these_losses(tmp_path, digits):
     """When this fails on purpose, raise ENGINE_VERSION: finished runs are then made anew."""
     golden = json.loads(Path(__file__).with_name("golden_losses.json").read_text())
@@ -257,3 +319,34 @@ def test_the_engine_version_stands_for_these_losses(tmp_path, digits):
     assert golden["engine_version"] == ENGINE_VERSION
     assert [epoch.train_loss for epoch in epochs] == pytest.approx(golden["train"], rel=1e-3)
     assert [epoch.valid_loss for epoch in epochs] == pytest.approx(golden["valid"], rel=1e-3)
+
+
+def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data):
+    torch.manual_seed(0)
+    model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
+    model(fold_data.images[:200])  # moves the running statistics
+    rows = fold_data.valid[:70]
+
+    probabilities = predict_probabilities(
+        model, fold_data.images, rows, True, FP32, batch_pixels=64 * 32
+    )
+
+    assert model.training
+    model.eval()
+    with torch.inference_mode():
+        views = [
+            take(fold_data.images, rows, fixed_view(len(rows), down, right, mirrored, CPU))
+            for down, right in SHIFTS
+            for mirrored in (False, True)
+        ]
+        expected = torch.stack([model(view) for view in views]).mean(0).softmax(1)
+    torch.testing.assert_close(probabilities, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("max_shift", "side", "pixels"), [(0.0625, 8, 1), (0.0625, 32, 2), (0.125, 28, 4), (0.0, 32, 0)]
+)
+def test_a_shift_above_zero_is_at_least_a_pixel(max_shift, side, pixels):
+    recipe = Recipe(epochs=1, batch_size=2, max_shift=max_shift)
+
+    assert recipe.shift_for(side) == pixels

@@ -59,6 +59,11 @@ class Inputs:
             list(settings.model_data_sources),
         )
 
+    def folders_of_rerun(self, version: Version, competition: str) -> dict[Path, Path]:
+        """As `folders`, with the hidden test set of a code competition in place of the known."""
+        hidden = self.preparation.rerun(competition).files
+        return self.folders(version) | {INPUT / COMPETITIONS / competition: hidden}
+
     def folders(self, version: Version) -> dict[Path, Path]:
         """Mount points and the folders to show there; builds a competition's data if need be.
 

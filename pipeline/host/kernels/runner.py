@@ -9,19 +9,22 @@ import select
 import subprocess
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.artifacts import storage_errors
 from pipeline.errors import PipelineError
+from pipeline.host.catalog import definition
 from pipeline.host.kernels import outputs, sandbox
 from pipeline.host.kernels.inputs import Inputs, MissingInputError
 from pipeline.host.kernels.limits import Limits, Watch
 from pipeline.host.kernels.log import LogWriter
 from pipeline.host.kernels.sandbox import Scratch, UnavailableError
 from pipeline.host.kernels.store import Kernels, Version
+from pipeline.host.scoring import Verdict, score_submission
 from pipeline.host.state import State
+from pipeline.host.submissions import MAX_SUBMISSION_BYTES, Submission, Submissions
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -31,19 +34,25 @@ class SessionError(Exception):
 
 
 class Runner:
-    """Takes versions from the queue and runs each in a sandbox."""
+    """Takes versions, and reruns of submitted ones, from their queues; each runs in a sandbox."""
 
     def __init__(
-        self, state: State, kernels: Kernels, inputs: Inputs, limits: Limits | None = None
+        self,
+        state: State,
+        kernels: Kernels,
+        inputs: Inputs,
+        submissions: Submissions,
+        limits: Limits | None = None,
     ) -> None:
         self._state = state
         self._kernels = kernels
         self._inputs = inputs
+        self._submissions = submissions
         self._limits = limits or Limits()
         self._queued = threading.Event()
 
     def start(self) -> None:
-        """Run queued versions in a thread from now on; to be called by the one server only."""
+        """Run what is queued in a thread from now on; to be called by the one server only."""
         for ref in self._kernels.requeue_interrupted():
             outputs.remove(self._state.log(ref).parent)
         for left_over in self._state.sessions.iterdir():
@@ -53,13 +62,16 @@ class Runner:
         self.wake()
 
     def wake(self) -> None:
-        """Look at the queue."""
+        """Look at the queues."""
         self._queued.set()
 
     def run_queued(self) -> None:
-        """Run what is in the queue."""
+        """Run what is in the queues."""
         while version := self._kernels.claim():
             self._kernels.finish(version, self._run(version))
+        while rerun := self._submissions.next_rerun():
+            submission, ref = rerun
+            self._submissions.finish(submission.ref, self._rerun(submission, ref))
 
     def _run_for_ever(self) -> None:
         while True:
@@ -69,15 +81,48 @@ class Runner:
 
     def _run(self, version: Version) -> str:
         """Run one version; return why it failed, or an empty text."""
+        log = self._state.log(version.ref)
+
+        def run(scratch: Scratch) -> None:
+            log.parent.mkdir(mode=0o700)
+            self._execute(version, self._inputs.folders(version), scratch, log)
+            scratch.working.rename(self._state.output(version.ref))
+
+        return self._failure_of(run)
+
+    def _rerun(self, submission: Submission, ref: int) -> Verdict:
+        """Run a submitted version on the hidden test set, and score what it writes.
+
+        As on Kaggle, nobody gets to see the log: it might tell of that test set.
+        """
+        version, slug = self._kernels.get(ref), submission.competition
+        verdict = Verdict()
+
+        def run(scratch: Scratch) -> None:
+            nonlocal verdict
+            folders = self._inputs.folders_of_rerun(version, slug)
+            self._execute(version, folders, scratch, scratch.folder / "log.jsonl")
+            written = scratch.working / submission.file_name
+            if not written.is_file():
+                raise SessionError(f"it wrote no {submission.file_name}")
+            if written.stat().st_size > MAX_SUBMISSION_BYTES:
+                raise SessionError(f"it wrote more than {MAX_SUBMISSION_BYTES} bytes")
+            solution = self._inputs.preparation.rerun(slug).solution()
+            verdict = score_submission(written, definition(slug), solution)
+            written.replace(self._submissions.blob(submission.blob))
+
+        failure = self._failure_of(run)
+        if failure:
+            what = failure.partition(":")[0]
+            return Verdict(error=f"The kernel failed on the hidden test set ({what})")
+        return verdict
+
+    def _failure_of(self, run: Callable[[Scratch], None]) -> str:
+        """Call `run` with a scratch folder of its own; why it failed, or an empty text."""
         scratch = Scratch(folder=self._state.sessions / secrets.token_hex(8))
-        log_path = self._state.log(version.ref)
         try:
-            with storage_errors(log_path):
-                log_path.parent.mkdir(mode=0o700)
-                with LogWriter(log_path) as log:
-                    self._execute(version, scratch, log)
-                outputs.keep_regular_files(scratch.working)
-                scratch.working.rename(self._state.output(version.ref))
+            with storage_errors(scratch.folder):
+                run(scratch)
         except (SessionError, UnavailableError, MissingInputError, PipelineError) as err:
             return str(err)
         except Exception as err:
@@ -88,13 +133,15 @@ class Runner:
             outputs.remove(scratch.folder)
         return ""
 
-    def _execute(self, version: Version, scratch: Scratch, log: LogWriter) -> None:
-        inputs = self._inputs.folders(version)
+    def _execute(
+        self, version: Version, inputs: dict[Path, Path], scratch: Scratch, log_path: Path
+    ) -> None:
+        """Run the version's code; what it leaves in its working folder are plain files then."""
         code = version.settings.code_name
         limits = self._limits.shortened(version.settings.session_timeout_seconds)
         scratch.create(code, version.source)
         receiver, sender = os.pipe()
-        with open(receiver) as info:
+        with LogWriter(log_path) as log, open(receiver) as info:
             try:
                 process = subprocess.Popen(
                     sandbox.command(scratch, code, inputs, limits, sender),
@@ -107,6 +154,7 @@ class Runner:
             finally:
                 os.close(sender)
             _supervise(process, info.read(), limits, scratch.folder, log)
+        outputs.keep_regular_files(scratch.working)
 
 
 def _supervise(

@@ -183,7 +183,10 @@ def _read_only(source: Path, target: Path) -> list[str]:
 
 def _environment() -> dict[str, str]:
     home = str(WRITABLE["home"])
+    # Whoever limits the threads of what runs on this machine means kernels too.
+    threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
     return {
+        **threads,
         "HOME": home,
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         "LANG": "C.UTF-8",

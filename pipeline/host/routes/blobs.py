@@ -12,9 +12,7 @@ from starlette.exceptions import HTTPException
 
 from pipeline.artifacts import storage_errors
 from pipeline.host.services import HostServices
-from pipeline.host.submissions import UploadError
-
-MAX_SUBMISSION_BYTES = 64 * 2**20
+from pipeline.host.submissions import MAX_SUBMISSION_BYTES, UploadError
 
 router = APIRouter(prefix="/blobs")
 

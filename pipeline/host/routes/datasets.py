@@ -16,7 +16,7 @@ from pipeline.host.datasets import DatasetVersion
 from pipeline.host.routes.blobs import save_body
 from pipeline.host.services import Caller, HostServices, Services
 from pipeline.host.submissions import UploadError
-from pipeline.host.wire import API, Message, base_url
+from pipeline.host.wire import API, Message, Page, base_url
 
 MAX_FILE_BYTES = 4 * 2**30
 _SLUG_LENGTHS = range(6, 51)
@@ -61,6 +61,12 @@ class DatasetName(Message):
 
     owner_slug: str = ""
     dataset_slug: str = ""
+
+
+class DatasetFiles(DatasetName, Page):
+    """One page of a version's files; the newest version's where none is named."""
+
+    dataset_version_number: int | None = None
 
 
 class CreateDatasetVersion(DatasetName):
@@ -159,6 +165,19 @@ def get_dataset_status(body: DatasetName, user: Caller, services: HostServices) 
     return {"status": "READY"}
 
 
+@router.post(f"{_METHODS}/ListDatasetFiles")
+def list_dataset_files(body: DatasetFiles, user: Caller, services: HostServices) -> dict[str, Any]:
+    """One page of names and sizes of a version's files."""
+    version = _find(body, user, services, body.dataset_version_number)
+    files = sorted(services.datasets.files(version.ref).iterdir())
+    shown, following = body.cut(files)
+    described = [
+        {"name": file.name, "totalBytes": file.stat().st_size, "creationDate": version.created_at}
+        for file in shown
+    ]
+    return {"datasetFiles": described, **following}
+
+
 @router.post(f"{_METHODS}/GetDataset")
 def get_dataset(body: DatasetName, user: Caller, services: HostServices) -> dict[str, Any]:
     """The dataset's title and newest version."""
@@ -179,8 +198,10 @@ def _require_owner(owner: str, slug: str, user: User) -> None:
         raise HTTPException(403, f"you are {user.name!r} and cannot write to '{owner}/{slug}'")
 
 
-def _find(body: DatasetName, user: User, services: Services) -> DatasetVersion:
-    version = services.datasets.find(user.name, body.owner_slug, body.dataset_slug)
+def _find(
+    body: DatasetName, user: User, services: Services, number: int | None = None
+) -> DatasetVersion:
+    version = services.datasets.find(user.name, body.owner_slug, body.dataset_slug, number)
     if version is None:
         name = f"{body.owner_slug}/{body.dataset_slug}"
         raise HTTPException(404, f"dataset {name} not found on this host, or private")

@@ -11,10 +11,15 @@ from starlette.exceptions import HTTPException
 from pipeline.host.accounts import User
 from pipeline.host.contests import Contest
 from pipeline.host.kernels.outputs import output_files
-from pipeline.host.routes.blobs import MAX_SUBMISSION_BYTES
+from pipeline.host.kernels.store import Version
 from pipeline.host.routes.competitions import SCORE_FORMAT, CompetitionName, CompetitionPage
 from pipeline.host.services import Caller, HostServices, Services
-from pipeline.host.submissions import LimitReachedError, Submission, UploadError
+from pipeline.host.submissions import (
+    MAX_SUBMISSION_BYTES,
+    LimitReachedError,
+    Submission,
+    UploadError,
+)
 from pipeline.host.wire import API, Message, base_url
 
 _AT_MOST = f"at most {MAX_SUBMISSION_BYTES} are accepted"
@@ -62,6 +67,7 @@ def start_submission_upload(
     """Give out a link for one upload, unless the file could not be submitted anyway."""
     contest = services.prepared(body.competition_name)
     services.require_rules(user, contest)
+    _refuse_file(contest)
     if services.submissions.usage(user, contest).remaining == 0:
         raise _limit_reached(contest)
     if body.content_length > MAX_SUBMISSION_BYTES:
@@ -82,6 +88,7 @@ def create_submission(
     """Accept an uploaded file; it is scored after the reply."""
     contest = services.prepared(body.competition_name)
     services.require_rules(user, contest)
+    _refuse_file(contest)
     try:
         ref = services.submissions.submit(
             user, contest, body.blob_file_tokens, body.submission_description or ""
@@ -98,22 +105,23 @@ def create_submission(
 def create_code_submission(
     body: CreateCodeSubmission, user: Caller, services: HostServices, background: BackgroundTasks
 ) -> dict[str, Any]:
-    """Submit what a kernel version wrote; the test set is the public one, so it need not rerun."""
+    """Submit what a kernel version wrote; a code competition first has it run again."""
     contest = services.prepared(body.competition_name)
     services.require_rules(user, contest)
-    file = _output_file(body, user, services)
+    version = _submitted_version(body, user, services)
+    file = _output_file(body, version, services)
+    description = body.submission_description or ""
     try:
-        ref = services.submissions.submit_copy(
-            user, contest, file, body.submission_description or ""
-        )
+        ref = services.submissions.submit_copy(user, contest, file, description, version.ref)
     except LimitReachedError as err:
         raise _limit_reached(contest) from err
+    services.runner.wake()
     background.add_task(services.score_pending)
     return {"message": f"Successfully submitted to {contest.slug}", "ref": ref}
 
 
-def _output_file(body: CreateCodeSubmission, user: User, services: Services) -> Path:
-    name = f"{body.kernel_owner}/{body.kernel_slug} version {body.kernel_version}"
+def _submitted_version(body: CreateCodeSubmission, user: User, services: Services) -> Version:
+    name = _name(body)
     version = services.kernels.find(
         user.name, body.kernel_owner, body.kernel_slug, body.kernel_version
     )
@@ -125,10 +133,20 @@ def _output_file(body: CreateCodeSubmission, user: User, services: Services) -> 
         raise HTTPException(
             400, f"{name} does not name '{body.competition_name}' in its competition_sources"
         )
+    return version
+
+
+def _name(body: CreateCodeSubmission) -> str:
+    return f"{body.kernel_owner}/{body.kernel_slug} version {body.kernel_version}"
+
+
+def _output_file(body: CreateCodeSubmission, version: Version, services: Services) -> Path:
     files = {file.name: file for file in output_files(services.state.output(version.ref))}
     if body.file_name not in files:
         found = ", ".join(list(files)[:5]) or "nothing"
-        raise HTTPException(400, f"{name} wrote no file {body.file_name!r}; it wrote {found}")
+        raise HTTPException(
+            400, f"{_name(body)} wrote no file {body.file_name!r}; it wrote {found}"
+        )
     file = files[body.file_name]
     if file.size > MAX_SUBMISSION_BYTES:
         raise HTTPException(413, f"{file.name} has {file.size} bytes; {_AT_MOST}")
@@ -164,6 +182,15 @@ def get_submission_limits(
         "numAllowedNow": usage.remaining,
         "limitedByTotal": False,
     }
+
+
+def _refuse_file(contest: Contest) -> None:
+    if contest.is_code:
+        raise HTTPException(
+            400,
+            f"'{contest.slug}' is a code competition: submit a version of a kernel "
+            "(kaggle competitions submit -k OWNER/SLUG -v VERSION -f FILE)",
+        )
 
 
 def _limit_reached(contest: Contest) -> HTTPException:

@@ -28,6 +28,9 @@ MODEL = "resnet14"  # the network
 RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
 FOLDS = 5  # of cross-validation
 SEED = 0  # every random stream derives from it
+EXECUTION = "auto"  # how the convolutions compute; auto times what the variant offers
+SET = ""  # NAME=VALUE of the recipe, or device, precision, compile, threads; such as epochs=40
+WEIGHTS = ""  # SHA-256 of the attached weights to start from; empty: none
 HOURS = 10.5  # of training at most; a session ends after 12
 COMMIT = ""  # of the package; filled in where it is pushed
 
@@ -58,7 +61,7 @@ os.environ["PIPELINE_COMMIT"] = COMMIT  # goes into the run's record
 from IPython.display import Image, display
 
 from pipeline.competition import load_competition
-from pipeline.stages.kernel import finish_kernel, open_kernel, train_within
+from pipeline.stages.kernel import attached_weights, finish_kernel, open_kernel, train_within
 from pipeline.stages.preprocess import CONTACT_SHEET, preprocess, resolve
 from pipeline.stages.settings import Settings, check_settings
 from pipeline.training.deadline import Deadline
@@ -77,6 +80,9 @@ variants = {
         recipe=RECIPE,
         folds=FOLDS,
         seed=SEED,
+        execution=EXECUTION,
+        set=SET,
+        weights=attached_weights(MODEL, WEIGHTS, INPUTS),
         root=workspace.root,
     )
     for conv in CONVS

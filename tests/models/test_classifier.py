@@ -1,32 +1,10 @@
-"""The networks have the published sizes and learn from images as the cache holds them."""
+"""A classifier takes images as the cache holds them and normalises them itself."""
 
 import pytest
 import torch
 
-from pipeline.errors import ConfigError
-from pipeline.models import ImageClassifier, make_model
+from pipeline.models import ImageClassifier
 from pipeline.models.classifier import channel_statistics
-
-
-@pytest.mark.parametrize(
-    ("conv", "parameters"), [("subkernel", 174_787), ("channel-selection", 27_363)]
-)
-def test_resnet14_has_exactly_the_published_parameters(conv, parameters):
-    model = make_model("resnet14", conv, in_channels=3, classes=3, dropout=0.2)
-
-    assert sum(p.numel() for p in model.parameters()) == parameters
-
-
-@pytest.mark.parametrize(("size", "channels"), [((8, 8), 1), ((32, 32), 3), ((28, 20), 1)])
-def test_resnet14_takes_any_image_size(size, channels):
-    model = make_model("resnet14", "channel-selection", channels, 10, 0.0)
-
-    assert model(torch.randn(2, channels, *size)).shape == (2, 10)
-
-
-def test_unknown_model_lists_the_choices():
-    with pytest.raises(ConfigError, match="MODEL='resnet15' is unknown; choose from resnet14"):
-        make_model("resnet15", "subkernel", 3, 3, 0.0)
 
 
 def test_classifier_normalises_by_channel_without_copying_to_nchw():

@@ -1,0 +1,72 @@
+"""Remember timings: in the process, and per device in the user's cache folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from pipeline.artifacts import write_json
+from pipeline.errors import StorageError
+
+Timings = dict[str, float]
+_LOG = logging.getLogger(__name__)
+_known: dict[Path, dict[str, Timings]] = {}
+
+
+def recall(device: torch.device, case: str) -> Timings | None:
+    """Milliseconds per execution of an earlier `remember` of the case, here or in a process
+    before."""
+    return _load(_file(device)).get(case)
+
+
+def remember(device: torch.device, case: str, timings: Timings) -> None:
+    """Keep the timings; where the cache folder cannot be written, in this process only."""
+    path = _file(device)
+    known = _known[path] = {**_load(path), case: timings}
+    try:
+        write_json(path, known)
+    except (StorageError, OSError) as err:
+        _LOG.warning("timings are not kept for later runs: %s", err)
+
+
+def _load(path: Path) -> dict[str, Timings]:
+    if path not in _known:
+        _known[path] = _read(path) if path.exists() else {}
+    return _known[path]
+
+
+def _read(path: Path) -> dict[str, Timings]:
+    try:
+        cases = json.loads(path.read_text())
+        return {
+            case: {name: float(ms) for name, ms in timings.items()}
+            for case, timings in cases.items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError) as err:
+        _LOG.warning("%s is damaged (%s); ignored, executions are timed anew", path, err)
+        return {}
+
+
+def _file(device: torch.device) -> Path:
+    """Speeds differ by device, library version and number of threads."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpu = platform.processor() or platform.machine()
+        capability = torch.backends.cpu.get_cpu_capability()
+        name = f"{device.type} {cpu} {capability} {torch.get_num_threads()} threads"
+    slug = re.sub(r"[^\w.]+", "-", f"{name} torch {torch.__version__}").lower()
+    return _cache_folder() / "executions" / f"{slug}.json"
+
+
+def _cache_folder() -> Path:
+    if given := os.environ.get("PIPELINE_CACHE"):
+        return Path(given)
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user) / "kaggle-image-pipeline"

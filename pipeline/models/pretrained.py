@@ -1,0 +1,114 @@
+"""Weights to start from: where they lie, and how they fit a network for other images."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.errors import DataError
+
+SUFFIX = ".safetensors"
+_LONGEST_SLUG = 50  # of a dataset on Kaggle
+_RGB = 3
+
+
+def weights_slug(model: str) -> str:
+    """The name of the folder, and of the Kaggle dataset, that holds a network's weights."""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{model}-weights".lower()).strip("-")
+    if len(slug) <= _LONGEST_SLUG:
+        return slug
+    digest = hashlib.sha256(model.encode()).hexdigest()[:8]
+    return f"{slug[: _LONGEST_SLUG - 9].rstrip('-')}-{digest}"
+
+
+def find_weights(model: str, roots: Sequence[Path]) -> Path | None:
+    """The weights of `model` in the first of `roots` that has them; None where none has.
+
+    A root holds them as Kaggle shows datasets, in one of the two places that it has used:
+    <root>/<slug>/ and <root>/datasets/<owner>/<slug>/.
+
+    Raises:
+        DataError: a folder holds several.
+    """
+    slug = weights_slug(model)
+    for root in roots:
+        for folder in (root / slug, *sorted(root.glob(f"datasets/*/{slug}"))):
+            found = sorted(folder.glob(f"*{SUFFIX}"))
+            if len(found) > 1:
+                names = ", ".join(path.name for path in found)
+                raise DataError(f"{folder} holds {len(found)} weights ({names}); leave one of them")
+            if found:
+                return found[0]
+    return None
+
+
+def load_weights(net: nn.Module, path: Path) -> None:
+    """Start `net` from the weights in `path`, a safetensors file of the same architecture.
+
+    A classifier of other classes stays as drawn. A first convolution that saw RGB is summed or
+    repeated for other channels, as timm does it.
+
+    Raises:
+        DataError: the file is damaged, or holds the weights of another network.
+    """
+    weights, own = read_weights(path), net.state_dict()
+    channels = {key: value.shape[1] for key, value in own.items() if value.ndim > 1}
+    for key in weights.keys() & channels:
+        if _differs_in(weights[key], own[key], dimension=1) and weights[key].shape[1] == _RGB:
+            weights[key] = _for_channels(weights[key], channels[key])
+    for key in _classifier_keys(net):
+        if key in weights and _differs_in(weights[key], own[key], dimension=0):
+            weights[key] = own[key]
+    wrong = [key for key in (own | weights) if _shape(weights, key) != _shape(own, key)]
+    if wrong:
+        raise DataError(
+            f"{path} holds weights of another network: {len(wrong)} of {len(own)} tensors differ, "
+            f"first {wrong[0]!r} ({_shape(weights, wrong[0])} there, {_shape(own, wrong[0])} "
+            "wanted); give the weights of the MODEL that is to start from them"
+        )
+    net.load_state_dict(weights)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        DataError: it is missing, or damaged, or of another kind.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"{path} is no safetensors file ({reason}); make it again") from err
+
+
+def _classifier_keys(net: nn.Module) -> Iterable[str]:
+    """Parameters of the last layer: as timm names it, else the layer that is registered last."""
+    named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
+    if not named:
+        named = list(net.state_dict())[-1].rpartition(".")[0]
+    modules = (named,) if isinstance(named, str) else named
+    return [f"{module}.{name}" for module in modules for name in ("weight", "bias")]
+
+
+def _differs_in(one: Tensor, other: Tensor, dimension: int) -> bool:
+    """Whether the shapes differ in this dimension and in no other."""
+    shapes = list(one.shape), list(other.shape)
+    sizes = [shape.pop(dimension) for shape in shapes if len(shape) > dimension]
+    return shapes[0] == shapes[1] and len(set(sizes)) == 2
+
+
+def _for_channels(kernel: Tensor, channels: int) -> Tensor:
+    from timm.models import adapt_input_conv  # seconds to import, for weights alone
+
+    return adapt_input_conv(channels, kernel)
+
+
+def _shape(tensors: dict[str, Tensor], key: str) -> str:
+    return " x ".join(map(str, tensors[key].shape)) or "one" if key in tensors else "none"

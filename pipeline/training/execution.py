@@ -1,0 +1,172 @@
+"""Where and how a run computes: decided once, with reasons, and stored with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.training.compilation import compile_decision
+from pipeline.training.cpu import keep_freed_memory, usable_threads
+from pipeline.training.precision import DTYPES, cpu_precision, precision_for
+
+DEVICES = ("auto", "cpu", "cuda")
+_ASKED = "asked for"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """Where and how a run computes.
+
+    Attributes:
+        device: cpu or cuda.
+        precision: fp32, bf16 or fp16; the format of convolutions and matrix products.
+        compile: whether the training step goes through `torch.compile`.
+        threads: of the CPU, for each process that trains.
+        convs: the execution of each convolution by its path in the network.
+        reasons: why, by field.
+    """
+
+    device: str
+    precision: str
+    compile: bool = False
+    threads: int = 1
+    convs: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def is_available(self) -> bool:
+        """Whether this machine has the device."""
+        return self.device != "cuda" or torch.cuda.is_available()
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which forward passes run."""
+        kind = torch.device(self.device).type
+        dtype = DTYPES[self.precision]
+        return torch.autocast(kind, dtype=dtype, enabled=dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler; it does nothing unless the format is fp16."""
+        kind = torch.device(self.device).type
+        return torch.amp.GradScaler(kind, enabled=self.precision == "fp16")
+
+    def prepare_process(self, threads: int | None = None) -> None:
+        """Apply what belongs to a process: CPU threads, and memory that stays warm."""
+        if self.device == "cpu":
+            torch.set_num_threads(threads or self.threads)
+            keep_freed_memory()
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """One (decision, value, reason) each."""
+        values = {"device": self.device, "precision": self.precision, "compile": self.compile}
+        if self.device == "cpu":
+            values["threads"] = self.threads
+        rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
+        layout = ("memory format", "channels_last", "the cache holds images that way")
+        return [*rows, layout, *_conv_row(self.convs)]
+
+
+def _word(value: Any) -> str:
+    return (
+        {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )
+
+
+def _conv_row(convs: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    counts = {name: list(convs.values()).count(name) for name in sorted(set(convs.values()))}
+    if len(counts) == 1 and "folded" in counts:
+        return [("convolutions", "folded", "no other execution was faster")]
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return [("convolutions", text, "each timed at its own shape")] if counts else []
+
+
+def choose_execution(
+    device: str = "auto", *, pixels: float = 0, asked: Mapping[str, str] | None = None
+) -> Execution:
+    """The best execution for this machine.
+
+    Args:
+        device: auto, cpu or cuda.
+        pixels: how many the run trains on in all; decides whether compiling pays.
+        asked: what the user decided himself: precision, compile (on, off), threads.
+
+    Raises:
+        ConfigError: there is no such device or value, or the device cannot run this torch.
+    """
+    asked = dict(asked or {})
+    device, why_device = _device(asked.pop("device", device))
+    precision, why_precision = _precision(device)
+    if "precision" in asked:
+        precision, why_precision = _one_of("precision", asked, list(DTYPES)), _ASKED
+    threads, why_threads = usable_threads()
+    if "threads" in asked:
+        threads, why_threads = _count("threads", asked["threads"]), _ASKED
+    if "compile" in asked:
+        compile_, why_compile = _one_of("compile", asked, ["on", "off"]) == "on", _ASKED
+    else:
+        compile_, why_compile = compile_decision(device, pixels)
+    reasons = {
+        "device": why_device,
+        "precision": why_precision,
+        "compile": why_compile,
+        "threads": why_threads,
+    }
+    return Execution(
+        device=device, precision=precision, compile=compile_, threads=threads, reasons=reasons
+    )
+
+
+def with_convs(execution: Execution, convs: Mapping[str, str]) -> Execution:
+    """The same execution with the convolutions' own decided."""
+    return replace(execution, convs=dict(convs))
+
+
+def _device(name: str) -> tuple[str, str]:
+    if name not in DEVICES:
+        raise ConfigError(f"device={name!r} is unknown; choose from {', '.join(DEVICES)}")
+    if name == "cpu":
+        return "cpu", _ASKED
+    if not torch.cuda.is_available():
+        if name == "cuda":
+            raise ConfigError("no CUDA device is available; choose cpu or auto")
+        return "cpu", "no CUDA device is available"
+    check_cuda()
+    return "cuda", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+
+
+def check_cuda(device: str = "cuda") -> None:
+    """Run a real kernel: a GPU that is too old for this torch is listed as available.
+
+    Raises:
+        ConfigError: the device cannot run it.
+    """
+    try:
+        torch.ones(8, 8, device=device).square().sum().item()
+    except RuntimeError as err:
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else device
+        first = next(iter(str(err).strip().splitlines()), "no message")
+        raise ConfigError(
+            f"{name} cannot run torch {torch.__version__} ({first}); choose SET='device=cpu', "
+            "another accelerator, or a torch built for this GPU"
+        ) from err
+
+
+def _precision(device: str) -> tuple[str, str]:
+    if device == "cuda":
+        return precision_for(torch.cuda.get_device_capability())
+    return cpu_precision()
+
+
+def _one_of(name: str, asked: Mapping[str, str], choices: list[str]) -> str:
+    if asked[name] not in choices:
+        raise ConfigError(f"{name}={asked[name]!r} is unknown; choose from {', '.join(choices)}")
+    return asked[name]
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{name}={text!r}: a whole number from 1")
+    return int(text)

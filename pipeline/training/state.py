@@ -1,0 +1,154 @@
+"""Everything that changes while a fold trains, so that it can be saved and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import DataError
+from pipeline.models.norm import use_sum_norms
+from pipeline.training.batches import FoldData, steps_per_epoch
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
+from pipeline.training.compilation import compiled
+from pipeline.training.execution import Execution
+from pipeline.training.optimizers import make_optimizer
+from pipeline.training.recipes import Recipe
+from pipeline.training.schedules import make_schedule
+
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochMetrics:
+    """What one epoch measured; losses are means per image.
+
+    Validation sees plain images of `side` pixels, the size that the epoch trained on.
+    """
+
+    epoch: int
+    side: int
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainingState:
+    """A fold in training; the random streams are derived from its seed, except the device's own.
+
+    Attributes:
+        loss: the mean loss of uint8 or float images [N, H, W, C] and labels [N].
+        batch: images per step.
+        micro_batch: images that pass through the network at once; memory sets it.
+        step: steps done in the epoch that is under way.
+        loss_sum: of those steps, on the device.
+        seconds: that they took.
+        identity: what a checkpoint must have been made for.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    loss: LossFunction
+    batch: int
+    micro_batch: int
+    loss_sum: Tensor
+    step: int = 0
+    seconds: float = 0.0
+    history: list[EpochMetrics] = field(default_factory=list)
+    identity: dict[str, Any] = field(default_factory=dict)
+
+    def _parts(self) -> list[Any]:
+        return [self.model, self.optimizer, self.schedule, self.scaler]
+
+    def save(self, path: Path) -> None:
+        """Write the state as it is between two steps."""
+        device = self.loss_sum.device
+        saved = {
+            "identity": self.identity,
+            "parts": [part.state_dict() for part in self._parts()],
+            "history": [asdict(metrics) for metrics in self.history],
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+        save_checkpoint(path, saved)
+
+    def resume(self, path: Path) -> None:
+        """Go on from the state in `path`.
+
+        Raises:
+            DataError: the file is damaged, or was written for another run, fold or version.
+        """
+        device = self.loss_sum.device
+        saved = load_checkpoint(path, device)
+        if saved.get("identity") != self.identity:
+            raise DataError(
+                f"{path} was made for {saved.get('identity')}, not {self.identity}; delete it and "
+                "rerun: the fold starts again"
+            )
+        try:
+            for part, values in zip(self._parts(), saved["parts"], strict=True):
+                part.load_state_dict(values)
+            self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
+            self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
+            self.loss_sum = saved["loss_sum"]
+            torch.set_rng_state(saved["random"].cpu())
+            if saved["random_cuda"] is not None:
+                torch.cuda.set_rng_state(saved["random_cuda"].cpu(), device)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as err:
+            raise DataError(
+                f"{path} is of another network; delete it and rerun: the fold starts again"
+            ) from err
+
+
+def start_training(
+    model: nn.Module,
+    data: FoldData,
+    recipe: Recipe,
+    execution: Execution,
+    identity: dict[str, Any] | None = None,
+) -> TrainingState:
+    """The state before the first step."""
+    batch = recipe.batch_for(len(data.train))
+    if execution.compile and execution.device == "cpu":
+        use_sum_norms(model)
+    optimizer = make_optimizer(
+        recipe.optimizer,
+        model,
+        learning_rate=recipe.learning_rate * batch / recipe.batch_size,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+    steps = recipe.epochs * steps_per_epoch(data, batch)
+    return TrainingState(
+        model=model,
+        optimizer=optimizer,
+        schedule=make_schedule(recipe.schedule, optimizer, steps, recipe.warmup),
+        scaler=execution.scaler(),
+        loss=_loss_function(model, recipe, execution),
+        batch=batch,
+        micro_batch=batch,
+        loss_sum=torch.zeros((), device=data.labels.device),
+        identity=identity or {},
+    )
+
+
+def _loss_function(model: nn.Module, recipe: Recipe, execution: Execution) -> LossFunction:
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        with execution.autocast():
+            logits = model(images)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+
+    return compiled(loss) if execution.compile else loss

@@ -1,0 +1,32 @@
+"""A command in a process of its own that is killed at a chosen moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Its children have everything imported and no threads: a fresh process each, in no time.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pipeline.stages.push", "tests.stages.stand_in"])
+
+
+def run_and_kill(
+    target: Callable[..., None], arguments: tuple[Any, ...], when: Callable[[], bool]
+) -> None:
+    """Call the target in another process and SIGKILL it `when` it has come that far."""
+    process = FORKS.Process(target=target, args=arguments)
+    process.start()
+    while not when():
+        assert process.is_alive()
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.join()
+    # The client's process must not go on with a call that nobody records.
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,33 @@
+"""The benchmark of the training engine, on a tiny competition: what it prints, not how fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.stages.commands import run_pipeline, write_digit_images
+
+OPTIONS = ("--competition", "mine", "--set", "compile=off", "--model", "nntrain-cnn")
+
+
+def test_the_engine_is_timed_beside_the_yardstick(tmp_path: Path) -> None:
+    write_digit_images(tmp_path / "data/mine/raw")
+
+    outcome = run_pipeline(tmp_path, "bench", *OPTIONS, "--rounds", "2", "--json")
+
+    assert outcome.code == 0, outcome.errors
+    found = json.loads(outcome.output)
+    assert found["epoch_seconds"] > 0
+    assert found["yardstick_epoch_seconds"] > 0
+    assert found["spread"][0] <= found["ratio"] <= found["spread"][1]
+    assert (found["n"], found["device"], found["images"]) == (2, "cpu", 600)
+    assert list(found["epoch_seconds_by_data_size"]) == ["1", "2", "4", "8"]
+    (written,) = (tmp_path / "submissions/studies/bench").iterdir()
+    assert json.loads(written.read_text()) == found
+
+
+def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
+    outcome = run_pipeline(tmp_path, "bench", "--competition", "digits", "--host", "local")
+
+    assert outcome.code == 2
+    assert "digits has no square image files of one size" in outcome.errors

@@ -1,0 +1,98 @@
+"""Decisions are taken by rule, can be asked for, and say why."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError
+from pipeline.training.compilation import compile_decision
+from pipeline.training.cpu import keep_freed_memory, usable_threads
+from pipeline.training.execution import Execution, check_cuda, choose_execution, with_convs
+from pipeline.training.precision import precision_for
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 0), "fp32")],
+)
+def test_precision_by_compute_capability(capability: tuple[int, int], precision: str) -> None:
+    chosen, reason = precision_for(capability)
+
+    assert chosen == precision
+    assert f"{capability[0]}.{capability[1]}" in reason
+
+
+def test_every_decision_has_a_row_with_its_reason() -> None:
+    rows = {name: (value, reason) for name, value, reason in choose_execution("cpu").table()}
+
+    assert set(rows) == {"device", "precision", "compile", "threads", "memory format"}
+    assert all(value and reason for value, reason in rows.values())
+    assert rows["compile"][0] == "off"
+
+
+def test_what_was_asked_for_wins() -> None:
+    asked = {"precision": "fp32", "compile": "off", "threads": "1"}
+
+    execution = choose_execution("cpu", pixels=1e12, asked=asked)
+
+    assert (execution.precision, execution.compile, execution.threads) == ("fp32", False, 1)
+    assert {execution.reasons[name] for name in asked} == {"asked for"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"precision": "fp8"}, "precision='fp8' is unknown; choose from fp32, bf16, fp16"),
+        ({"compile": "yes"}, "compile='yes' is unknown; choose from on, off"),
+        ({"threads": "0"}, "threads='0': a whole number from 1"),
+        ({"device": "tpu"}, "device='tpu' is unknown; choose from auto, cpu, cuda"),
+    ],
+)
+def test_a_bad_wish_is_refused(asked: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        choose_execution(asked=asked)
+
+
+def test_a_device_that_runs_no_kernel_is_refused_whatever_it_claims() -> None:
+    """`meta` is a device that exists and computes nothing."""
+    with pytest.raises(ConfigError, match=r"meta cannot run torch .*; choose SET='device=cpu'"):
+        check_cuda("meta")
+
+
+def test_compiling_must_pay() -> None:
+    pays, reason = compile_decision("cpu", pixels=1e6)
+
+    assert not pays
+    assert "1.0e+06 pixels" in reason
+
+
+def test_where_no_compiler_is_found_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
+    torch.compiler.reset()
+
+    pays, reason = compile_decision("cpu", pixels=1e12)
+
+    assert not pays
+    assert "torch.compile does not work here" in reason
+    torch.compiler.reset()
+
+
+def test_convolution_executions_are_counted() -> None:
+    execution = with_convs(choose_execution("cpu"), {"a": "folded", "b": "factored", "c": "folded"})
+
+    assert execution.table()[-1][:2] == ("convolutions", "1 factored, 2 folded")
+
+
+def test_threads_and_memory_of_a_process() -> None:
+    threads, reason = usable_threads()
+    assert 1 <= threads <= torch.get_num_threads()
+    assert reason
+    assert keep_freed_memory() in (True, False)
+    before = torch.get_num_threads()
+
+    Execution(device="cpu", precision="fp32", threads=1).prepare_process()
+
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
