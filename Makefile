@@ -15,10 +15,12 @@ HOST = auto## auto (kaggle with credentials, else local), kaggle or local
 FORCE ?=## 1 uploads even what was uploaded before
 EXECUTION ?= auto## how the convolutions compute; auto times what the variant offers
 SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
+LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 MODELS ?= resnet14## what profile measures: networks, separated by commas
-CONVS ?= subkernel,channel-selection## and convolutions, likewise
+CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains these, too
+SEEDS ?= 0## seeds of a sweep, separated by commas
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
@@ -27,10 +29,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
 	--folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
-	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' $(if $(FORCE),--force)
+	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' --launch '$(LAUNCH)' \
+	$(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find push kernels weights ledger summary profile bench host test lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find sweep push kernels weights ledger summary profile bench \
+	host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -58,6 +62,9 @@ submission: ## write and check submission.csv
 submit: ## upload it, wait for the score, note it in the ledger
 export: ## write the trained, fused network of every fold as ONNX
 lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
+
+sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
+	@$(RUN) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'
 
 push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its submission, submit it
 	@$(RUN) push $(OPTIONS) --via '$(VIA)'
@@ -90,6 +97,9 @@ lint: $(VENV)/installed ## ruff and mypy
 
 test: lint ## every check: lint, types and tests
 	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
+
+soak: $(VENV)/installed ## what takes too long for make test: kills at random moments, growth of cost
+	@$(VENV)/bin/python -m pytest -m soak -v
 
 pins: ## write requirements.txt anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

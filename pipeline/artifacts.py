@@ -123,11 +123,16 @@ def resumable_folder(path: Path) -> Iterator[Path]:
         StorageError: the disk is full, or the folder is read-only.
     """
     with storage_errors(path):
-        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished = unfinished_folder(path)
         unfinished.mkdir(parents=True, exist_ok=True)
         yield unfinished
         write_manifest(unfinished)
         replace_folder(unfinished, path)
+
+
+def unfinished_folder(path: Path) -> Path:
+    """Where `resumable_folder` builds `path`."""
+    return path.with_name(f"{path.name}.unfinished")
 
 
 def remove_partials(path: Path) -> None:

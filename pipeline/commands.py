@@ -80,6 +80,22 @@ def profile(options: Profile) -> None:
     measure(options)
 
 
+def sweep(
+    settings: Options,
+    convs: str = "subkernel,channel-selection",
+    seeds: str = "0",
+) -> None:
+    """Cross-validate every convolution with every seed, side by side.
+
+    Args:
+        convs: convolutions by name, separated by commas.
+        seeds: numbers, likewise; every one trains every convolution.
+    """
+    from pipeline.stages.sweep import sweep as train_variants
+
+    train_variants(settings, convs.split(","), seeds.split(","))
+
+
 def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
@@ -119,6 +135,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "summary": summary,
     "profile": profile,
     "bench": bench,
+    "sweep": sweep,
     "host": host,
 }
 

@@ -6,93 +6,43 @@ import importlib.util
 import json
 import statistics
 import sys
-import time
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor
+import psutil
 from tqdm import tqdm
 
-from pipeline.artifacts import write_json
+from pipeline.artifacts import write_json, write_whole
 from pipeline.competition import load_competition
 from pipeline.data.cache import load_cache
 from pipeline.data.layouts import read_layout
 from pipeline.errors import ConfigError
-from pipeline.models import ImageClassifier, make_model
-from pipeline.models.classifier import channel_statistics
+from pipeline.profiling.clock import Clock
+from pipeline.profiling.roofline import measure_roofline
+from pipeline.stages.bench_engine import Subject
+from pipeline.stages.bench_plot import plot_bench
 from pipeline.stages.console import say_table
 from pipeline.stages.download import download
 from pipeline.stages.preprocess import preprocess
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
-from pipeline.training.batches import FoldData
-from pipeline.training.deadline import Deadline
-from pipeline.training.execution import Execution, choose_execution
-from pipeline.training.loop import train_epoch
-from pipeline.training.recipes import Recipe, make_recipe
-from pipeline.training.state import TrainingState, start_training
+from pipeline.training.execution import choose_execution
 
 YARDSTICK = Path(__file__).parents[2] / "tests/benchmarks/yardstick.py"
 SCALES = (1, 2, 4, 8)
+FOLDS = 3
+TARGETS = (0.8417, 0.88)  # the published leaderboard score, and the goal of `quick`
 _PIXELS_OF_A_LONG_RUN = 1e12  # a benchmark is of the engine as it runs when compiling pays
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is timed: a network in training on a competition's images."""
-
-    settings: Settings
-    execution: Execution
-    images: Tensor
-    labels: Tensor
-    classes: int
-
-    def start(self, times: int = 1) -> Engine:
-        """The engine at its first step, on the images repeated so often."""
-        data = FoldData(
-            images=self.images.repeat(times, 1, 1, 1).to(self.execution.device),
-            labels=self.labels.repeat(times).to(self.execution.device),
-            train=torch.arange(times * len(self.images), device=self.execution.device),
-            valid=torch.arange(0, device=self.execution.device),
-            mirror=True,
-        )
-        recipe = make_recipe(self.settings.recipe, changes(self.settings)[0])
-        model = ImageClassifier(self.network(), *channel_statistics(self.images))
-        state = start_training(model.to(data.labels.device), data, recipe, self.execution)
-        return Engine(state, data, recipe)
-
-    def network(self) -> torch.nn.Module:
-        """A fresh network."""
-        channels = self.images.shape[-1]
-        return make_model(self.settings.model, self.settings.conv, channels, self.classes, 0.0)
-
-
-@dataclass(slots=True)
-class Engine:
-    """The training engine, epoch by epoch at full image size."""
-
-    state: TrainingState
-    data: FoldData
-    recipe: Recipe
-
-    def epoch(self) -> float:
-        """Seconds of one pass over all images, without validation."""
-        start = time.perf_counter()
-        self.state.step = 0
-        train_epoch(self.state, self.data, self.recipe, self.data.side, 0, Deadline())
-        self.state.loss_sum.item()  # the device has finished when its result is here
-        return time.perf_counter() - start
-
-
 def bench(settings: Settings, *, rounds: int, as_json: bool) -> None:
-    """Time epochs of the engine and of the yardstick in turn, and the engine on more data.
+    """Time epochs of the engine and of the yardstick in turn, and how the engine's cost grows.
 
-    Writes submissions/studies/bench/<network>-<conv>-<device>.json and prints the figures; with
-    `as_json` the one object alone.
+    Writes submissions/studies/bench/<network>-<conv>-<device>.json, a plot beside it, and prints
+    the figures; with `as_json` the one object alone.
 
     Raises:
         ConfigError: the competition's images are not files, or not square ones of one size.
@@ -101,29 +51,62 @@ def bench(settings: Settings, *, rounds: int, as_json: bool) -> None:
         raise ConfigError(f"rounds={rounds}: at least 1")
     with redirect_stdout(sys.stderr):  # what is printed is the figures alone
         subject, yardstick = _prepare(settings)
-    engine = subject.start()
-    total = 1 + 2 * rounds + len(SCALES)
-    with tqdm(total=total, desc="bench", unit="epoch", file=sys.stderr) as bar:
-        warm_up = engine.epoch()
-        bar.update()
-        ours, theirs = [], []
-        for _ in range(rounds):
-            theirs.append(yardstick.epoch()[0])
-            ours.append(engine.epoch())
-            bar.update(2)
-        growth = {}
-        for times in SCALES:
-            larger = subject.start(times)
-            growth[str(times)] = larger.epoch()
-            bar.update()
-    found = _figures(subject, warm_up, ours, theirs, growth)
+    with tqdm(total=3 + 2 * rounds + FOLDS + len(SCALES), desc="bench", file=sys.stderr) as bar:
+        found = _measure(subject, yardstick, rounds, bar.update)
     name = f"{settings.model}-{settings.conv}-{subject.execution.device}"
     path = settings.workspace.root / "submissions/studies/bench" / f"{name}.json"
     write_json(path, found)
+    write_whole(path.with_suffix(".png"), plot_bench(found))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
         _print(found, path)
+
+
+def _measure(
+    subject: Subject, yardstick: Any, rounds: int, done: Callable[[], object]
+) -> dict[str, Any]:
+    """Everything that is measured, in the order in which it does not disturb itself."""
+    engine = subject.start()
+    warm_up = engine.epoch()
+    resident_before = _resident_megabytes()
+    done()
+    ours, theirs = [], []
+    for _ in range(rounds):
+        theirs.append(yardstick.epoch()[0])
+        done()
+        ours.append(engine.epoch())
+        done()
+    growth: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
+    growth["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
+    growth["fold_seconds"] = _each(lambda _: subject.start().epoch(), range(FOLDS), done)
+    by_size = _each(lambda times: subject.start(times).epoch(), SCALES, done)
+    growth["epoch_seconds_by_data_size"] = dict(zip(map(str, SCALES), by_size, strict=True))
+    growth["seconds_to_accuracy"] = subject.seconds_to(TARGETS)
+    done()
+    rates = measure_roofline(Clock(subject.execution.device), subject.execution.precision)
+    done()
+    return {
+        **_figures(subject, ours, theirs),
+        "warm_up_seconds": round(warm_up, 2),
+        **growth,
+        "matrix_tflops": round(2 * rates.macs_per_second / 1e12, 3),
+        **_origin(subject),
+    }
+
+
+def _each(
+    measure: Callable[[int], float], values: Iterable[int], done: Callable[[], object]
+) -> list[float]:
+    seconds = []
+    for value in values:
+        seconds.append(round(measure(value), 3))
+        done()
+    return seconds
+
+
+def _resident_megabytes() -> float:
+    return round(int(psutil.Process().memory_info().rss) / 1e6, 1)
 
 
 def _prepare(settings: Settings) -> tuple[Subject, Any]:
@@ -139,20 +122,26 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
             f"{settings.competition} has no square image files of one size, which the yardstick "
             "reads; choose COMPETITION=dog-vs-cat-vs-bird"
         )
-    of_recipe, asked = changes(settings)
+    asked = changes(settings)[1]
     execution = choose_execution(pixels=_PIXELS_OF_A_LONG_RUN, asked=asked)
-    execution.prepare_process()
     labels = data.train.known_labels()
-    subject = Subject(settings, execution, data.train.images, labels, len(data.classes))
-    recipe = make_recipe(settings.recipe, of_recipe)
+    subject = Subject(
+        settings,
+        execution,
+        data.train.images,
+        labels,
+        len(data.classes),
+        definition.data.mirror is not False,
+    ).for_network(asked)
+    subject.execution.prepare_process()
     yardstick = _yardstick_module().Yardstick(
         subject.network(),
         raw.images,
         labels.tolist(),
         side=height,
         channels=channels,
-        batch=recipe.batch_for(len(labels)),
-        device=execution.device,
+        batch=subject.recipe.batch_for(len(labels)),
+        device=subject.execution.device,
     )
     return subject, yardstick
 
@@ -168,13 +157,7 @@ def _yardstick_module() -> ModuleType:
     return module
 
 
-def _figures(
-    subject: Subject,
-    warm_up: float,
-    ours: list[float],
-    theirs: list[float],
-    growth: dict[str, float],
-) -> dict[str, Any]:
+def _figures(subject: Subject, ours: list[float], theirs: list[float]) -> dict[str, Any]:
     ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
     median = statistics.median(ours)
     images = len(subject.images)
@@ -186,28 +169,39 @@ def _figures(
         "n": len(ours),
         "images_per_second": round(images / median, 1),
         "images": images,
-        "warm_up_seconds": round(warm_up, 2),
-        "epoch_seconds_by_data_size": {name: round(value, 3) for name, value in growth.items()},
+    }
+
+
+def _origin(subject: Subject) -> dict[str, Any]:
+    return {
         "device": subject.execution.device,
         "execution": {name: value for name, value, _ in subject.execution.table()},
         "model": subject.settings.model,
         "conv": subject.settings.conv,
+        "recipe": subject.settings.recipe,
         **provenance(),
     }
 
 
 def _print(found: dict[str, Any], path: Path) -> None:
-    sizes = found["epoch_seconds_by_data_size"]
+    low, high = found["spread"]
+    before, after = found["resident_mb"]
+    folds = ", ".join(f"{seconds:.1f}" for seconds in found["fold_seconds"])
     rows = [
         ("epoch", f"{found['epoch_seconds']} s", f"{found['images_per_second']} images/s"),
         ("yardstick", f"{found['yardstick_epoch_seconds']} s", "plain published-style loop"),
-        (
-            "ratio",
-            str(found["ratio"]),
-            f"{found['spread'][0]} to {found['spread'][1]}, n = {found['n']}",
-        ),
+        ("ratio", str(found["ratio"]), f"{low} to {high}, n = {found['n']}"),
         ("warm-up", f"{found['warm_up_seconds']} s", "first epoch, compiling included"),
-        *((f"{name} x data", f"{value} s", "") for name, value in sizes.items()),
+        ("peak of a step", f"{found['peak_mb']} MB", "what tensors hold, images apart"),
+        ("process", f"{after} MB", f"{before} MB after the first epoch"),
+        ("folds in turn", f"{folds} s", "first epochs"),
+        ("matrix peak", f"{found['matrix_tflops']} TFLOP/s", found["execution"]["precision"]),
     ]
+    for times, seconds in found["epoch_seconds_by_data_size"].items():
+        ratio = seconds / found["epoch_seconds_by_data_size"]["1"]
+        rows.append((f"{times} x data", f"{seconds} s", f"{ratio:.2f} times"))
+    for target, reached in found["seconds_to_accuracy"].items():
+        text = "not reached" if reached is None else f"{reached:.0f} s"
+        rows.append((f"to {target}", text, "validation accuracy of one fold of five"))
     say_table("bench", rows)
-    print(f"written: {path}")
+    print(f"written: {path} and {path.with_suffix('.png').name}")

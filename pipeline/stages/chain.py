@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.competition import Competition, load_competition
@@ -9,6 +11,7 @@ from pipeline.models.onnx import check_onnx
 from pipeline.stages.download import download
 from pipeline.stages.export import export
 from pipeline.stages.hosts import check_slug
+from pipeline.stages.launchers import launcher
 from pipeline.stages.lock import only_command
 from pipeline.stages.lr_find import lr_find
 from pipeline.stages.predict import predict
@@ -30,21 +33,40 @@ def run_until(last: str, settings: Settings) -> None:
         PipelineError: a stage failed; what earlier stages finished stays.
     """
     check_settings(settings)
-    check_slug(settings.competition)
     if last == "export":
         check_onnx()  # before training for it
-    workspace = settings.workspace
-    with only_command(workspace):
-        definition = load_competition(
-            settings.competition, workspace.competition(settings.competition)
-        )
-        host = download(workspace, settings.competition, settings.host)
-        if last == "download":
-            return
-        cache = preprocess(workspace, definition)
-        if last != "preprocess":
-            competition = resolve(workspace, definition, cache)
+    if last == "download":
+        with _definition(settings):
+            download(settings.workspace, settings.competition, settings.host)
+    elif last == "preprocess":
+        with _definition(settings) as definition:
+            download(settings.workspace, settings.competition, settings.host)
+            preprocess(settings.workspace, definition)
+    else:
+        with prepared(settings) as (competition, cache, host):
             _train_until(last, settings, competition, cache, host)
+
+
+@contextmanager
+def prepared(settings: Settings) -> Iterator[tuple[Competition, Path, str]]:
+    """The competition, its cache and its host, for the one command that works in this checkout.
+
+    Raises:
+        PipelineError: the competition cannot be had, or another command works here.
+    """
+    workspace = settings.workspace
+    with _definition(settings) as definition:
+        host = download(workspace, settings.competition, settings.host)
+        cache = preprocess(workspace, definition)
+        yield resolve(workspace, definition, cache), cache, host
+
+
+@contextmanager
+def _definition(settings: Settings) -> Iterator[Competition]:
+    check_slug(settings.competition)
+    with only_command(settings.workspace):
+        folder = settings.workspace.competition(settings.competition)
+        yield load_competition(settings.competition, folder)
 
 
 def _train_until(
@@ -54,7 +76,7 @@ def _train_until(
     if last == "lr-find":
         lr_find(settings, competition, cache)
         return
-    run = train(settings, competition, cache)
+    run = train(settings, competition, cache, launch=launcher(settings.launch))
     if last == "train":
         return
     if last == "export":

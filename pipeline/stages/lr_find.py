@@ -22,7 +22,7 @@ from pipeline.stages.console import say
 from pipeline.stages.settings import Settings, changes
 from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches
-from pipeline.training.execution import choose_execution
+from pipeline.training.execution import choose_execution, for_network
 from pipeline.training.folds import assign_folds
 from pipeline.training.lr_finder import RangeTest, plot_range_test, range_test
 from pipeline.training.optimizers import make_optimizer
@@ -44,9 +44,12 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
     of_recipe, asked = changes(settings)
     data, recipe = load_cache(cache), make_recipe(settings.recipe, of_recipe)
     execution = choose_execution(asked=asked)
-    execution.prepare_process()
     fold = _fold(settings, competition, data, torch.device(execution.device))
     batch = recipe.batch_for(len(fold.train))
+    model = _model(settings, recipe, data, fold)
+    smallest = shrink(fold.images[:2], recipe.side_for(0, fold.side))
+    execution = for_network(execution, model, smallest, asked)
+    execution.prepare_process()
 
     def optimizer_of(model: nn.Module) -> Optimizer:
         return make_optimizer(
@@ -58,7 +61,7 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
         )
 
     result = range_test(
-        _model(settings, recipe, data, fold),
+        model,
         optimizer_of,
         _batches(fold, recipe, batch, settings.seed),
         execution,

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
 
 HOSTS = ("auto", "kaggle", "local")
+LAUNCHES = ("auto", "ddp", "ray")
 DECISIONS = ("device", "precision", "compile", "threads")
 
 
@@ -42,6 +43,9 @@ class Settings:
     threads."""
     budget: str = ""
     """Stop training after this time, such as 11h or 1h30m; run again to go on."""
+    launch: str = "auto"
+    """Where folds train: auto (each GPU a fold of its own, or the CPU), ddp (all GPUs one fold
+    together), or ray (tasks of a running Ray cluster)."""
     root: Path = Path()
     """The folder that holds data/ and submissions/."""
 
@@ -93,6 +97,9 @@ def check_settings(settings: Settings) -> None:
     make_recipe(settings.recipe, of_recipe)
     choose_execution(asked=decisions)
     parse_budget(settings.budget)
+    if settings.launch not in LAUNCHES:
+        names = ", ".join(LAUNCHES)
+        raise ConfigError(f"LAUNCH={settings.launch!r} is unknown; choose from {names}")
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
     if not 0 <= settings.seed < 2**32:

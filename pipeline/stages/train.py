@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.artifacts import (
@@ -33,9 +32,10 @@ from pipeline.stages.settings import Settings, changes
 from pipeline.stages.starting_weights import StartingWeights, starting_weights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
-from pipeline.training.execution import Execution, choose_execution, with_convs
+from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
+from pipeline.training.fold_process import Task
 from pipeline.training.folds import assign_folds, read_folds, write_folds
-from pipeline.training.launch import devices_for, train_missing_folds
+from pipeline.training.launch import Launcher, devices_for, train_on_devices
 from pipeline.training.metrics import score
 from pipeline.training.recipes import make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
@@ -43,7 +43,7 @@ from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 
 
 def train(
@@ -51,35 +51,43 @@ def train(
     competition: Competition,
     cache: Path,
     *,
-    devices: Sequence[torch.device] | None = None,
     deadline: Deadline | None = None,
+    launch: Launcher = train_on_devices,
 ) -> Path:
-    """The run folder of the settings, with every fold trained; what is there is kept.
+    """The run folder of the settings, with every fold trained; see `train_all`."""
+    return train_all([settings], competition, cache, deadline=deadline, launch=launch)[0].folder
 
-    Folds train on `devices`, by default all GPUs or the CPU, until `deadline`, by default that of
-    the settings' budget.
+
+def train_all(
+    variants: Sequence[Settings],
+    competition: Competition,
+    cache: Path,
+    *,
+    deadline: Deadline | None = None,
+    launch: Launcher = train_on_devices,
+) -> list[Run]:
+    """The runs of the variants, with every fold trained; what is there is kept.
+
+    Folds train until `deadline`, by default that of the first variant's budget.
 
     Raises:
         ConfigError: the folds or the network do not fit the data.
         BudgetError: the deadline came first; rerun to go on.
     """
     data = load_cache(cache)
-    run = open_run(settings, competition, cache, data)
-    if _is_finished(run, competition):
-        say("train", f"up to date: {run.folder} ({cv_text(run.record['cv'])})")
-        return run.folder
-    verify_manifest(cache)
-    started = time.monotonic()
-    devices = devices or devices_for(run.execution)
-    deadline = deadline or Deadline.after(parse_budget(settings.budget))
-    say("train", f"{run.folder.name} on {_names(devices)}")
-    say_table("train", run.execution.table())
-    with _progress(run) as bar, deadline.heeding_signals():
-        train_missing_folds(
-            run, cache, devices, lambda number, metrics: _show(bar, number, metrics), deadline
-        )
-    _finish(run, competition, data, time.monotonic() - started)
-    return run.folder
+    deadline = deadline or Deadline.after(parse_budget(variants[0].budget))
+    runs = [open_run(settings, competition, cache, data) for settings in variants]
+    unfinished = [run for run in runs if not _is_finished(run, competition)]
+    for run in runs:
+        if run not in unfinished:
+            say("train", f"up to date: {run.folder} ({cv_text(run.record['cv'])})")
+    if unfinished:
+        verify_manifest(cache)
+        with _progress(unfinished) as bar, deadline.heeding_signals():
+            launch(unfinished, cache, lambda *epoch: _show(bar, *epoch), deadline)
+    for run in unfinished:
+        _finish(run, competition, data)
+    return runs
 
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
@@ -115,14 +123,18 @@ def _decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
     pixels = run.recipe.pixels(int(trained_on), *images.shape[1:3])
     _, asked = changes(settings)
     execution = choose_execution(pixels=pixels * settings.folds, asked=asked)
-    return with_convs(execution, _decide_convs(settings.execution, run, execution, images))
-
-
-def _decide_convs(wanted: str, run: Run, execution: Execution, images: Tensor) -> dict[str, str]:
-    """Each convolution's execution: what was asked for, or the fastest at its own shape."""
-    execution.prepare_process()
     channels = images.shape[-1]
     model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
+    smallest = shrink(images[:2], run.recipe.side_for(0, min(images.shape[1:3])))
+    execution = for_network(execution, model, smallest, asked)
+    return with_convs(execution, _decide_convs(settings.execution, run, execution, model, images))
+
+
+def _decide_convs(
+    wanted: str, run: Run, execution: Execution, model: nn.Module, images: Tensor
+) -> dict[str, str]:
+    """Each convolution's execution: what was asked for, or the fastest at its own shape."""
+    execution.prepare_process()
     set_execution(model, wanted)
     if wanted != "auto":
         return {
@@ -195,11 +207,11 @@ def _fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
     return path
 
 
-def _finish(run: Run, competition: Competition, data: TensorCache, seconds: float) -> None:
+def _finish(run: Run, competition: Competition, data: TensorCache) -> None:
     """Join the folds' predictions, score them, and mark the run as trained."""
     tables = [read_probabilities(run.fold(number) / OUT_OF_FOLD) for number in run.folds]
     run.record["cv"] = _cross_validate(competition, data, tables)
-    run.record["seconds"] = {"train": round(seconds, 1)}
+    run.record["seconds"] = {"train": round(sum(map(run.fold_seconds, run.folds)), 1)}
     write_probabilities(run.folder / OUT_OF_FOLD, pd.concat(tables).loc[data.train.ids])
     write_json(run.folder / RECORD, run.record)
     say("train", f"done: {run.folder} ({cv_text(run.record['cv'])})")
@@ -233,19 +245,18 @@ def cv_text(cv: dict[str, Any]) -> str:
     return f"CV {cv['metric']} {cv['mean']:.4f} ± {cv['std']:.4f} over {len(cv['folds'])} folds"
 
 
-def _names(devices: Sequence[torch.device]) -> str:
-    return ", ".join(str(device) for device in devices)
+def _progress(runs: Sequence[Run]) -> Any:
+    for run in runs:
+        devices = ", ".join(str(device) for device in devices_for(run.execution))
+        say("train", f"{run.folder.name} on {devices}")
+        say_table("train", run.execution.table())
+    total = sum(run.recipe.epochs * len(run.folds) for run in runs)
+    missing = sum(run.recipe.epochs * len(run.missing_folds()) for run in runs)
+    return tqdm(total=total, initial=total - missing, unit="epoch", dynamic_ncols=True)
 
 
-def _progress(run: Run) -> Any:
-    epochs = run.recipe.epochs
-    trained = len(run.folds) - len(run.missing_folds())
-    total = len(run.folds) * epochs
-    return tqdm(total=total, initial=trained * epochs, unit="epoch", dynamic_ncols=True)
-
-
-def _show(bar: Any, number: int, metrics: EpochMetrics) -> None:
-    bar.set_description(f"fold {number}", refresh=False)
+def _show(bar: Any, task: Task, metrics: EpochMetrics) -> None:
+    bar.set_description(f"{task.run.folder.name} fold {task.number}", refresh=False)
     bar.set_postfix(
         train=f"{metrics.train_loss:.3f}",
         valid=f"{metrics.valid_loss:.3f}",

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.training import group
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Views:
@@ -23,6 +25,14 @@ class Views:
     down: Tensor
     right: Tensor
     mirrored: Tensor
+
+    def share(self) -> Views:
+        """Those of this process's part of the batch."""
+        return Views(
+            down=group.share(self.down),
+            right=group.share(self.right),
+            mirrored=group.share(self.mirrored),
+        )
 
 
 def random_views(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.training import group
 from pipeline.training.augment import fixed_view, random_views, take
 from pipeline.training.recipes import Recipe
 
@@ -50,7 +51,8 @@ def epoch_batches(
     """Every training image once in random order, augmented; an incomplete last batch is left out.
 
     Yields uint8 images [batch, H, W, C] and labels [batch] on the device, the first `skip` batches
-    left out: the others are the same with and without them.
+    left out: the others are the same with and without them. Processes that train the fold together
+    get their share of each batch.
     """
     generator = torch.Generator().manual_seed(seed)
     device = data.images.device
@@ -59,12 +61,12 @@ def epoch_batches(
     for step in range(steps_per_epoch(data, batch)):
         views = random_views(batch, max_shift, data.mirror, generator, device)
         if step >= skip:
-            index = order[step * batch : (step + 1) * batch]
-            yield data.batch(index, take(data.images, index, views))
+            index = group.share(order[step * batch : (step + 1) * batch])
+            yield data.batch(index, take(data.images, index, views.share()))
 
 
 def valid_batches(data: FoldData, batch: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-    """The fold's validation images as they are, and their labels, on the device."""
-    for index in data.valid.split(batch):
+    """The fold's validation images as they are, and their labels, on the device; or a share."""
+    for index in group.share(data.valid).split(batch):
         view = fixed_view(len(index), 0, 0, False, data.images.device)
         yield data.batch(index, take(data.images, index, view))

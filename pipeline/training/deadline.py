@@ -32,6 +32,10 @@ class Deadline:
         """Whether to stop now; cheap enough to ask at every step."""
         return self.stopped_by is not None or time.time() >= self.at
 
+    def set_off(self) -> None:
+        """Let it come now, unless it has."""
+        self.at = min(self.at, time.time())
+
     def check(self, needed: float = 0) -> None:
         """Stop here unless at least `needed` seconds are left.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
-from pipeline.training.precision import DTYPES, cpu_precision, precision_for
+from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_precision, precision_for
 
 DEVICES = ("auto", "cpu", "cuda")
 _ASKED = "asked for"
@@ -117,6 +118,25 @@ def choose_execution(
     return Execution(
         device=device, precision=precision, compile=compile_, threads=threads, reasons=reasons
     )
+
+
+def for_network(
+    execution: Execution, model: nn.Module, images: Tensor, asked: Mapping[str, str]
+) -> Execution:
+    """The execution with a number format in which this network trains correctly.
+
+    `images` are a few of the smallest size that it will be trained on; what was asked for stays.
+    """
+    if execution.device != "cpu" or execution.precision != "bf16" or "precision" in asked:
+        return execution
+    convs = convs_on_single_pixels(model, images)
+    if not convs:
+        return execution
+    reason = (
+        f"{len(convs)} convolutions see single pixels, first {convs[0]}; in bf16 CPUs get wrong"
+    )
+    reasons = {**execution.reasons, "precision": f"{reason} gradients"}
+    return replace(execution, precision="fp32", reasons=reasons)
 
 
 def with_convs(execution: Execution, convs: Mapping[str, str]) -> Execution:

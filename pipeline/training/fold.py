@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.artifacts import resumable_folder, sha256_of, write_whole
+from pipeline.artifacts import resumable_folder, sha256_of, unfinished_folder, write_whole
 from pipeline.convs import apply_executions
 from pipeline.data.cache import TensorCache
 from pipeline.models.classifier import channel_statistics
+from pipeline.training import group
 from pipeline.training.batches import FoldData
 from pipeline.training.deadline import Deadline
 from pipeline.training.folds import read_folds
@@ -42,17 +43,18 @@ def run_fold(
 ) -> None:
     """Train fold `number` into its folder, going on from its checkpoint if there is one.
 
+    Of the processes that train a fold together, one writes; all begin at the same checkpoint.
+
     Raises:
         BudgetError: the deadline came first; the checkpoint stays.
         DataError: the checkpoint is damaged, or of another run, fold or version.
-        ConfigError: the loss is not a number any more.
+        ConfigError: the loss is not a number any more, or the batch cannot be shared.
     """
-    seed = derive_seed(run.seed, number)
     fold_data = _fold_data(run, data, number, device)
+    if group.rank() > 0:
+        _help(run, fold_data, number, deadline)
+        return
     with resumable_folder(run.fold(number)) as folder:
-        state = _start(run, fold_data, seed, number)
-        if (folder / CHECKPOINT).exists():
-            state.resume(folder / CHECKPOINT)
 
         def save(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
@@ -60,9 +62,31 @@ def run_fold(
             if state.step == 0:
                 on_epoch(state.history[-1])
 
-        train_fold(state, fold_data, run.recipe, run.execution, seed, save, deadline)
+        state = _train(run, fold_data, number, folder, save, deadline)
         _write_results(run, data, state, fold_data, folder)
         (folder / CHECKPOINT).unlink()
+
+
+def _help(run: Run, data: FoldData, number: int, deadline: Deadline) -> None:
+    """Train beside the process that writes."""
+    folder = unfinished_folder(run.fold(number))
+    _train(run, data, number, folder, lambda state: None, deadline)
+
+
+def _train(
+    run: Run,
+    data: FoldData,
+    number: int,
+    folder: Path,
+    save: Callable[[TrainingState], None],
+    deadline: Deadline,
+) -> TrainingState:
+    seed = derive_seed(run.seed, number)
+    state = _start(run, data, seed, number)
+    if (folder / CHECKPOINT).exists():
+        state.resume(folder / CHECKPOINT)
+    train_fold(state, data, run.recipe, run.execution, seed, save, deadline)
+    return state
 
 
 def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -> FoldData:

@@ -1,45 +1,63 @@
 """One fold in a process of its own: `python -m pipeline.training.fold_worker`.
 
 Arguments: run folder, cache folder, fold number, device, CPU threads, deadline (seconds since
-the epoch).
-Prints each epoch's metrics as a JSON line; ends with the exit code of the error met, or 0.
+the epoch). Started by torchrun, its processes train the fold together.
+Prints JSON lines: each epoch's metrics, and at last `{"error", "exit_code"}` if it failed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
 from pipeline.data.cache import load_cache
-from pipeline.errors import PipelineError
+from pipeline.errors import BudgetError, PipelineError
+from pipeline.training import group
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
 from pipeline.training.run import Run
 from pipeline.training.state import EpochMetrics
 
+_RANK_HERE, _GROUP_SIZE = "LOCAL_RANK", "WORLD_SIZE"  # set by torchrun
+
 
 def main(arguments: list[str]) -> int:
     """Train the fold that the arguments name."""
     folder, cache, number, device, threads, at = arguments
+    together = _GROUP_SIZE in os.environ
     deadline = Deadline(float(at))
     try:
         run = Run.open(Path(folder))
+        if together:
+            device = f"cuda:{os.environ[_RANK_HERE]}" if device == "cuda" else device
+            run = run.with_execution(replace(run.execution, compile=False))
         run.execution.prepare_process(int(threads))
-        with deadline.heeding_signals():
+        if device != "cpu":
+            torch.cuda.set_device(device)
+        members = group.process_group(run.execution.device) if together else nullcontext()
+        with deadline.heeding_signals(), members:
             data = load_cache(Path(cache))
             run_fold(run, data, int(number), torch.device(device), _print_metrics, deadline)
     except PipelineError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        _print({"error": str(error), "exit_code": error.exit_code})
+        # All processes of a group stop at their deadline together: torchrun need not interfere.
+        return 0 if together and isinstance(error, BudgetError) else error.exit_code
     return 0
 
 
 def _print_metrics(metrics: EpochMetrics) -> None:
-    print(json.dumps(asdict(metrics)), flush=True)
+    _print(asdict(metrics))
+
+
+def _print(message: dict[str, object]) -> None:
+    # In one piece: the processes of a group share the pipe.
+    os.write(sys.stdout.fileno(), (json.dumps(message) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,8 @@
-"""A run's folds on the devices of the machine: a process per GPU, and none waits for another."""
+"""Where folds train: in this process, or in a process per GPU, and none waits for another."""
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,17 +10,18 @@ from queue import Empty, SimpleQueue
 
 import torch
 
-import pipeline
 from pipeline.data.cache import load_cache
-from pipeline.errors import error_for_exit_code
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
 from pipeline.training.fold import run_fold
+from pipeline.training.fold_process import ALONE, OnEpoch, Task, follow_fold, start_fold
 from pipeline.training.run import Run
 from pipeline.training.state import EpochMetrics
 
+Launcher = Callable[[Sequence[Run], Path, OnEpoch, Deadline], None]
+"""Trains every fold that the runs lack, with the images of a cache, until a deadline."""
+
 _POLL_SECONDS = 0.5
-OnEpoch = Callable[[int, EpochMetrics], None]
 
 
 def devices_for(execution: Execution) -> list[torch.device]:
@@ -34,31 +31,84 @@ def devices_for(execution: Execution) -> list[torch.device]:
     return [torch.device(execution.device)]
 
 
-def train_missing_folds(
-    run: Run,
-    cache: Path,
-    devices: Sequence[torch.device],
-    on_epoch: OnEpoch,
-    deadline: Deadline,
+def train_on_devices(
+    runs: Sequence[Run], cache: Path, on_epoch: OnEpoch, deadline: Deadline
 ) -> None:
-    """Train every fold that the run lacks; `on_epoch` sees (fold, metrics) as epochs end.
+    """Train every fold that the runs lack, on all devices of this machine.
 
     Raises:
         BudgetError: the deadline came first; checkpoints stay.
         ConfigError, DataError, StorageError: as met by a fold.
     """
-    missing = run.missing_folds()
+    devices = devices_for(runs[0].execution)
     if len(devices) == 1:
-        run.execution.prepare_process()
-        data = load_cache(cache)
-        for number in missing:
-            run_fold(run, data, number, devices[0], _of_fold(on_epoch, number), deadline)
+        _train_here(runs, cache, devices[0], on_epoch, deadline)
         return
-    waiting: SimpleQueue[int] = SimpleQueue()
-    for number in missing:
-        waiting.put(number)
-    workers = [_Worker(run, cache, device, len(devices)) for device in devices]
-    with ThreadPoolExecutor(len(devices)) as pool:
+    threads = max(1, runs[0].execution.threads // len(devices))
+    train_with(
+        [Worker(str(device), threads) for device in devices], runs, cache, on_epoch, deadline
+    )
+
+
+def _train_here(
+    runs: Sequence[Run], cache: Path, device: torch.device, on_epoch: OnEpoch, deadline: Deadline
+) -> None:
+    data = load_cache(cache)
+    for task in missing_folds(runs, cache):
+        task.run.execution.prepare_process()
+        run_fold(task.run, data, task.number, device, _of_task(on_epoch, task), deadline)
+
+
+def _of_task(on_epoch: OnEpoch, task: Task) -> Callable[[EpochMetrics], None]:
+    return lambda metrics: on_epoch(task, metrics)
+
+
+def missing_folds(runs: Sequence[Run], cache: Path) -> list[Task]:
+    """Every fold that is not trained yet."""
+    return [Task(run, cache, number) for run in runs for number in run.missing_folds()]
+
+
+class Worker:
+    """A device, or several together, and the process that trains a fold there."""
+
+    def __init__(self, device: str, threads: int, program: Sequence[str] = ALONE) -> None:
+        self.device, self.threads, self.program = device, threads, program
+        self.process: subprocess.Popen[str] | None = None
+        self.stopped = False
+
+    def train_from(self, waiting: SimpleQueue[Task], on_epoch: OnEpoch, deadline: Deadline) -> None:
+        """Train one waiting fold after the other."""
+        while not self.stopped:
+            try:
+                task = waiting.get_nowait()
+            except Empty:
+                return
+            self.process = start_fold(task, self.device, self.threads, deadline, self.program)
+            follow_fold(self.process, task, on_epoch)
+
+    def stop(self) -> None:
+        """Let the fold in training save its state and end, and begin no other."""
+        self.stopped = True
+        if self.process is not None:
+            self.process.terminate()
+
+
+def train_with(
+    workers: Sequence[Worker],
+    runs: Sequence[Run],
+    cache: Path,
+    on_epoch: OnEpoch,
+    deadline: Deadline,
+) -> None:
+    """Train every fold that the runs lack with the workers; the first failure stops them all.
+
+    Raises:
+        PipelineError: as met by a fold.
+    """
+    waiting: SimpleQueue[Task] = SimpleQueue()
+    for task in missing_folds(runs, cache):
+        waiting.put(task)
+    with ThreadPoolExecutor(len(workers)) as pool:
         turns = [pool.submit(worker.train_from, waiting, on_epoch, deadline) for worker in workers]
         failed = _first_failure(turns, deadline)
         for worker in workers:
@@ -76,60 +126,3 @@ def _first_failure(turns: Sequence[Future[None]], deadline: Deadline) -> Future[
             if turn.exception():
                 return turn
     return None
-
-
-def _of_fold(on_epoch: OnEpoch, number: int) -> Callable[[EpochMetrics], None]:
-    return lambda metrics: on_epoch(number, metrics)
-
-
-class _Worker:
-    """A device, and the process that trains a fold on it."""
-
-    def __init__(self, run: Run, cache: Path, device: torch.device, workers: int) -> None:
-        self.run, self.cache, self.device = run, cache, device
-        self.threads = max(1, run.execution.threads // workers)
-        self.process: subprocess.Popen[str] | None = None
-        self.stopped = False
-
-    def train_from(self, waiting: SimpleQueue[int], on_epoch: OnEpoch, deadline: Deadline) -> None:
-        """Train one waiting fold after the other."""
-        while not self.stopped:
-            try:
-                number = waiting.get_nowait()
-            except Empty:
-                return
-            self._train(number, on_epoch, deadline)
-
-    def stop(self) -> None:
-        """Let the fold in training save its state and end, and begin no other."""
-        self.stopped = True
-        if self.process is not None:
-            self.process.terminate()
-
-    def _train(self, number: int, on_epoch: OnEpoch, deadline: Deadline) -> None:
-        """One fold in a process, which prints the metrics of each epoch as a JSON line."""
-        places = [str(path.absolute()) for path in (self.run.folder, self.cache)]
-        settings = [str(number), str(self.device), str(self.threads), str(deadline.at)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.training.fold_worker", *places, *settings],
-            env={**os.environ, "PYTHONPATH": _import_path()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        process, errors = self.process, list[str]()
-        listener = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
-        listener.start()
-        for line in process.stdout or ():
-            on_epoch(number, EpochMetrics(**json.loads(line)))
-        listener.join()
-        if process.wait():
-            last = next((line.strip() for line in reversed(errors) if line.strip()), "no message")
-            message = last if process.returncode > 1 else f"fold {number} on {self.device}: {last}"
-            raise error_for_exit_code(process.returncode, message)
-
-
-def _import_path() -> str:
-    """Where the worker finds this package, whatever its working directory."""
-    package = str(Path(pipeline.__path__[0]).parent.absolute())
-    return os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError
+from pipeline.training import group
 from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches, steps_per_epoch, valid_batches
 from pipeline.training.deadline import Deadline
@@ -47,7 +48,8 @@ def train_fold(
             deadline.check()
         finish_epoch(state, data, execution, side, start)
         save(state)
-        deadline.check()
+        if _is_due(deadline):
+            deadline.check()
 
 
 def train_epoch(
@@ -61,7 +63,7 @@ def train_epoch(
     """One pass over the training images at size `side`, or what the deadline leaves of it."""
     state.model.train()
     if state.step == 0:
-        torch.manual_seed(derive_seed(seed, "dropout"))
+        torch.manual_seed(derive_seed(seed, "dropout") + group.rank())
         state.loss_sum.zero_()
     for images, labels in epoch_batches(data, recipe, state.batch, seed, skip=state.step):
         state.loss_sum += gradients(state, shrink(images, side), labels)
@@ -70,8 +72,16 @@ def train_epoch(
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
         state.step += 1
-        if deadline.has_come:
+        if _is_due(deadline):
             return
+
+
+def _is_due(deadline: Deadline) -> bool:
+    """Whether the deadline has come for any of the processes that train the fold together."""
+    due = group.anywhere(deadline.has_come)
+    if due:
+        deadline.set_off()
+    return due
 
 
 def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
@@ -85,10 +95,11 @@ def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
             return _accumulate(state, images, labels)
         except torch.OutOfMemoryError as err:
             state.optimizer.zero_grad(set_to_none=True)
-            if state.micro_batch < 4:
+            if state.micro_batch < 4 or group.size() > 1:
                 raise ConfigError(
                     f"out of memory with {state.micro_batch} images of "
-                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller size"
+                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller "
+                    "size or batch"
                 ) from err
             state.micro_batch = state.micro_batch // 2
             tqdm.write(
@@ -117,7 +128,8 @@ def finish_epoch(
     Raises:
         ConfigError: the loss is not a number any more.
     """
-    epoch, train_loss = len(state.history), state.loss_sum.item() / max(state.step, 1)
+    steps = max(state.step, 1) * group.size()
+    epoch, train_loss = len(state.history), group.total(state.loss_sum).item() / steps
     if not math.isfinite(train_loss):
         raise ConfigError(
             f"the training loss of epoch {epoch} is {train_loss}; lower the learning rate, such as "
@@ -149,4 +161,5 @@ def evaluate(
             logits = model(shrink(images, side))
         loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
         correct = correct + (logits.argmax(1) == labels).sum()
-    return loss.item() / len(data.valid), correct.item() / len(data.valid)
+    means = group.total(torch.stack([loss, correct.float()])).double() / len(data.valid)
+    return means[0].item(), means[1].item()

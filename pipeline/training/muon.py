@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ EPSILON = 1e-8
 # Drives singular values into 0.7 to 1.2 in five iterations, from anywhere above 0.003.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+SMALLEST_NORM = 1e-7
 # A semi-orthogonal matrix has entries of root mean square 1 / √longer side, Adam's update 0.2.
 ADAM_RMS = 0.2
 
@@ -51,33 +53,46 @@ class Muon(UpdateRule):
     ) -> list[Tensor]:
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = list(torch._foreach_lerp(gradients, averages, momentum))
-        alike: dict[torch.Size, list[int]] = defaultdict(list)
-        for place, update in enumerate(ahead):
-            alike[update.shape].append(place)
-        for places in alike.values():
-            stacked = torch.stack([ahead[place].flatten(1) for place in places])
-            scale = ADAM_RMS * math.sqrt(max(stacked.shape[1:]))
-            for place, update in zip(places, scale * orthogonalise(stacked), strict=True):
-                ahead[place] = update.view_as(ahead[place])
-        return ahead
+        matrices = orthogonalise([update.flatten(1) for update in ahead])
+        scales = [ADAM_RMS * math.sqrt(max(matrix.shape)) for matrix in matrices]
+        torch._foreach_mul_(matrices, scales)
+        return [matrix.view_as(update) for matrix, update in zip(matrices, ahead, strict=True)]
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Roughly U Vᵀ for matrices U S Vᵀ, [n, rows, columns], by Newton-Schulz iteration."""
+def orthogonalise(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Roughly U Vᵀ for each matrix U S Vᵀ, by Newton-Schulz iteration.
+
+    Each iterate is the matrix times a polynomial of its gram matrix. Only that polynomial is
+    iterated, at the matrix's shorter side, and those of the same side go through together.
+    """
+    wide = [matrix if _is_wide(matrix) else matrix.mT for matrix in matrices]
+    wide = [matrix / matrix.norm().clamp(min=SMALLEST_NORM) for matrix in wide]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place, matrix in enumerate(wide):
+        alike[len(matrix)].append(place)
+    for places in alike.values():
+        factors = _newton_schulz(torch.stack([wide[place] @ wide[place].mT for place in places]))
+        for place, factor in zip(places, factors, strict=True):
+            wide[place] = factor @ wide[place]
+    return [
+        (matrix if _is_wide(given) else matrix.mT).contiguous()
+        for matrix, given in zip(wide, matrices, strict=True)
+    ]
+
+
+def _newton_schulz(gram: Tensor) -> Tensor:
+    """What makes matrices X of gram matrices X Xᵀ, [n, side, side], orthogonal: times X."""
     a, b, c = COEFFICIENTS
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).to(_number_format(matrices))
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    factor = torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype).expand_as(gram)
     for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
+        factor, gram = step @ factor, step @ gram @ step
+    return factor
 
 
-def _number_format(matrices: Tensor) -> torch.dtype:
-    """bf16, as published, where a GPU has it; most processors would emulate it, much slower."""
-    native = matrices.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float32
+def _is_wide(matrix: Tensor) -> bool:
+    return matrix.shape[0] <= matrix.shape[1]
 
 
 def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:

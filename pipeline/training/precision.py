@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
+from pipeline.convs import KernelConv
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -31,3 +34,43 @@ def cpu_precision() -> tuple[str, str]:
         if capabilities.get(flag):
             return "bf16", f"the CPU has {flag}"
     return "fp32", "the CPU does not report bf16 arithmetic"
+
+
+def convs_on_single_pixels(model: nn.Module, images: Tensor) -> list[str]:
+    """The paths of the convolutions that see single pixels, padded to their kernel's size.
+
+    torch 2.15's CPU library computes their bf16 weight gradients from memory that it has not
+    written (seen on an AMD EPYC with avx512_bf16): sometimes they are right, sometimes not numbers.
+
+    Args:
+        model: in training or not; it stays as it is.
+        images: a few as it takes them, of the smallest size that it will be trained on.
+    """
+    found: list[str] = []
+
+    def look(path: str) -> Any:
+        def note(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if inputs[0].shape[2:].numel() == 1 and _is_padded(conv):
+                found.append(path)
+
+        return note
+
+    parts = [(path, part) for path, part in model.named_modules() if _is_conv(part)]
+    hooks = [part.register_forward_hook(look(path)) for path, part in parts]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _is_conv(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | KernelConv)
+
+
+def _is_padded(conv: Any) -> bool:
+    return any(length > 1 for length in conv.kernel_size)

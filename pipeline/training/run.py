@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ class Run:
         """The decisions taken when the run began."""
         return Execution(**self._part("execution"))
 
+    def with_execution(self, execution: Execution) -> Run:
+        """The same run, computed otherwise; its folder stays as it is."""
+        return Run(self.folder, {**self.record, "execution": asdict(execution)})
+
+    def absolute(self) -> Run:
+        """The same run, its folder given from the root."""
+        return Run(self.folder.absolute(), self.record)
+
     def can_execute(self) -> bool:
         """Whether the decisions are taken, and hold on this machine."""
         return "execution" in self.record and self.execution.is_available()
@@ -106,6 +115,11 @@ class Run:
     def fold(self, number: int) -> Path:
         """Where one fold lies once it is trained."""
         return self.folder / f"fold{number}"
+
+    def fold_seconds(self, number: int) -> float:
+        """What the epochs of a trained fold took, compiling and validation included."""
+        lines = (self.fold(number) / METRICS).read_text(encoding="utf-8").splitlines()
+        return float(sum(json.loads(line)["seconds"] for line in lines))
 
     def missing_folds(self) -> list[int]:
         """The folds that are not trained yet."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import DataError
 from pipeline.models.norm import use_sum_norms
+from pipeline.training import group
 from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.compilation import compiled
@@ -120,8 +121,14 @@ def start_training(
     execution: Execution,
     identity: dict[str, Any] | None = None,
 ) -> TrainingState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+        ConfigError: the batch cannot be shared by the processes that train the fold together.
+    """
     batch = recipe.batch_for(len(data.train))
+    group.check_batch(batch)
+    model = group.with_shared_norms(model)
     if execution.compile and execution.device == "cpu":
         use_sum_norms(model)
     optimizer = make_optimizer(
@@ -146,9 +153,11 @@ def start_training(
 
 
 def _loss_function(model: nn.Module, recipe: Recipe, execution: Execution) -> LossFunction:
+    network = group.with_shared_gradients(model)
+
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         with execution.autocast():
-            logits = model(images)
+            logits = network(images)
         return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
 
     return compiled(loss) if execution.compile else loss

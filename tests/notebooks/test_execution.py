@@ -110,17 +110,22 @@ def test_a_session_that_is_too_short_ends_well_and_the_next_goes_on(
     check_output(second.working, second.inputs / "digits", "digits")
 
 
-# Kaggle's machine has two GPUs; here the CPU stands for both. A thread counts the workers.
+# Kaggle's machine has two GPUs; here the CPU stands for both. A thread counts the workers: only
+# this process's own children, for a worker's child looks like the worker until its exec.
 TWO_DEVICES = """
-import contextlib, threading, time, torch
+import contextlib, psutil, threading, time, torch
 from pipeline.stages import train as stage
-stage.devices_for = lambda execution: [torch.device("cpu"), torch.device("cpu")]
+from pipeline.training import launch
+for module in (stage, launch):
+    module.devices_for = lambda execution: [torch.device("cpu"), torch.device("cpu")]
+def is_worker(process):
+    with contextlib.suppress(psutil.Error):  # a process that has just ended
+        return "pipeline.training.fold_worker" in process.cmdline()
+    return False
 def count(most=0):
     while True:
-        with contextlib.suppress(OSError):  # a process that has just ended
-            commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-            most = max(most, sum(b"pipeline.training.fold_worker" in c for c in commands))
-            Path("/kaggle/working/most-workers").write_text(str(most))
+        most = max(most, sum(map(is_worker, psutil.Process().children())))
+        Path("/kaggle/working/most-workers").write_text(str(most))
         time.sleep(0.05)
 threading.Thread(target=count, daemon=True).start()
 """

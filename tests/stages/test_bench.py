@@ -22,8 +22,9 @@ def test_the_engine_is_timed_beside_the_yardstick(tmp_path: Path) -> None:
     assert found["spread"][0] <= found["ratio"] <= found["spread"][1]
     assert (found["n"], found["device"], found["images"]) == (2, "cpu", 600)
     assert list(found["epoch_seconds_by_data_size"]) == ["1", "2", "4", "8"]
-    (written,) = (tmp_path / "submissions/studies/bench").iterdir()
+    (written,) = (tmp_path / "submissions/studies/bench").glob("*.json")
     assert json.loads(written.read_text()) == found
+    assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:

@@ -6,9 +6,16 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.models import ImageClassifier, make_model
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
-from pipeline.training.execution import Execution, check_cuda, choose_execution, with_convs
+from pipeline.training.execution import (
+    Execution,
+    check_cuda,
+    choose_execution,
+    for_network,
+    with_convs,
+)
 from pipeline.training.precision import precision_for
 
 
@@ -77,6 +84,25 @@ def test_where_no_compiler_is_found_the_reason_is_told(monkeypatch: pytest.Monke
     assert not pays
     assert "torch.compile does not work here" in reason
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("model", "side", "precision"),
+    [("nntrain-cnn", 8, "fp32"), ("nntrain-cnn", 64, "bf16"), ("resnet18", 20, "fp32")],
+)
+def test_bf16_is_left_where_a_convolution_sees_single_pixels(
+    model: str, side: int, precision: str
+) -> None:
+    """There the CPU library's weight gradients are now and then not numbers."""
+    net = ImageClassifier(make_model(model, "subkernel", 1, 10, 0.0), torch.ones(1), torch.ones(1))
+    images = torch.zeros(2, side, side, 1, dtype=torch.uint8)
+    bf16 = choose_execution("cpu", asked={"precision": "bf16"})
+
+    chosen = for_network(bf16, net, images, asked={})
+
+    assert chosen.precision == precision
+    assert ("single pixels" in chosen.reasons["precision"]) == (precision == "fp32")
+    assert for_network(bf16, net, images, asked={"precision": "bf16"}) == bf16
 
 
 def test_convolution_executions_are_counted() -> None:

@@ -1,49 +1,27 @@
 """The loop trains, measures what it says, and repeats itself to the last bit."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.datasets import load_digits
 
-from pipeline.competition import Competition
-from pipeline.data.cache import Part, TensorCache, build_cache
-from pipeline.data.layouts import RawDataset, RawPart
 from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
-from pipeline.training.execution import Execution
 from pipeline.training.fold import CHECKPOINT, run_fold
-from pipeline.training.folds import write_folds
-from pipeline.training.launch import train_missing_folds
 from pipeline.training.loop import evaluate, gradients
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
-from pipeline.training.run import Network, Run
 from pipeline.training.state import start_training
 from pipeline.training.tables import read_probabilities
+from tests.training.runs import FP32, NETWORK, make_run
 
 CPU = torch.device("cpu")
-FP32 = Execution(device="cpu", precision="fp32")
-NETWORK = Network(model="resnet14", conv="channel-selection", channels=1, classes=10, dropout=0.2)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """600 handwritten digits, 8 x 8."""
-    data = load_digits()
-    images = torch.from_numpy((data.images[:600, ..., None] * 15).astype(np.uint8))
-    labels = torch.from_numpy(data.target[:600]).long()
-    ids = [str(row) for row in range(600)]
-    part = Part(images=images, ids=ids, labels=labels)
-    return TensorCache(part, part, tuple("0123456789"))
 
 
 @pytest.fixture
@@ -56,34 +34,6 @@ def fold_data(digits):
         valid=rows[450:],
         mirror=False,
     )
-
-
-def make_run(
-    folder,
-    data,
-    *,
-    epochs=2,
-    folds=4,
-    seed=0,
-    dropout=0.2,
-    name="run",
-    compiling=False,
-    learning_rate=0.2,
-):
-    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout, learning_rate=learning_rate)
-    record = {
-        "run": name,
-        "engine_version": ENGINE_VERSION,
-        "mirror": False,
-        "folds": {"count": folds},
-        "seed": seed,
-        "network": {**asdict(NETWORK), "dropout": dropout},
-        "recipe": {"name": "test", **asdict(recipe)},
-        "execution": {**asdict(FP32), "compile": compiling},
-    }
-    write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
-    (folder / "run.json").write_text(json.dumps(record))
-    return Run.open(folder)
 
 
 def train(run, data, number=0, deadline=None):
@@ -234,36 +184,6 @@ def test_a_checkpoint_runs_no_code(tmp_path, digits):
     assert not (tmp_path / "attacked").exists()
 
 
-def test_folds_trained_in_processes_equal_folds_trained_in_turn(tmp_path, digits, monkeypatch):
-    """Two CPU devices stand for two GPUs."""
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    labels = [str(label) for label in digits.train.labels.tolist()]
-    part = RawPart(digits.train.ids, digits.train.images.numpy(), labels)
-    build_cache(RawDataset(part, part, digits.classes, "arrays", Competition(slug="x")), cache)
-    in_turn = make_run(tmp_path / "in-turn", digits, folds=3)
-    beside = make_run(tmp_path / "beside", digits, folds=3)
-    seen = []
-
-    train_missing_folds(in_turn, cache, [CPU], lambda *_: None, Deadline())
-    train_missing_folds(beside, cache, [CPU, CPU], lambda *event: seen.append(event), Deadline())
-
-    assert sorted((number, metrics.epoch) for number, metrics in seen) == [
-        (number, epoch) for number in range(3) for epoch in range(2)
-    ]
-    for number in range(3):
-        table = read_probabilities(in_turn.fold(number) / "oof.csv")
-        other = read_probabilities(beside.fold(number) / "oof.csv")
-        pd.testing.assert_frame_equal(table, other, atol=1e-4)
-
-
-def test_a_failing_fold_process_says_what_it_met(tmp_path, digits):
-    run = make_run(tmp_path / "run", digits, folds=3)
-
-    with pytest.raises(DataError, match="cache"):
-        train_missing_folds(run, tmp_path / "no-cache", [CPU, CPU], lambda *_: None, Deadline())
-
-
 def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
     data = FoldData(
         images=torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(100, 4, 4, 1),
@@ -311,14 +231,17 @@ def test_early_epochs_see_small_images_but_never_tiny_ones():
 
 
 def test_the_engine_version_stands_for_these_losses(tmp_path, digits):
-    """When this fails on purpose, raise ENGINE_VERSION: finished runs are then made anew."""
+    """When this fails on purpose, raise ENGINE_VERSION: finished runs are then made anew.
+
+    At this low rate the losses of processors that round differently stay together.
+    """
     golden = json.loads(Path(__file__).with_name("golden_losses.json").read_text())
 
-    epochs = train(make_run(tmp_path, digits, epochs=3), digits)
+    epochs = train(make_run(tmp_path, digits, epochs=3, learning_rate=0.005), digits)
 
     assert golden["engine_version"] == ENGINE_VERSION
-    assert [epoch.train_loss for epoch in epochs] == pytest.approx(golden["train"], rel=1e-3)
-    assert [epoch.valid_loss for epoch in epochs] == pytest.approx(golden["valid"], rel=1e-3)
+    assert [epoch.train_loss for epoch in epochs] == pytest.approx(golden["train"], rel=5e-4)
+    assert [epoch.valid_loss for epoch in epochs] == pytest.approx(golden["valid"], rel=5e-4)
 
 
 def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data):

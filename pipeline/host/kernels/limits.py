@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 _FREE_DISK_TO_LEAVE = 2**30
 _SMALLEST_FILE = 4096

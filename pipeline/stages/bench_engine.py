@@ -1,0 +1,126 @@
+"""What `bench` times: the training engine on a competition's images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.models import ImageClassifier, make_model
+from pipeline.models.classifier import channel_statistics
+from pipeline.profiling.live_set import live_set, resident_bytes
+from pipeline.stages.settings import Settings, changes
+from pipeline.training.augment import shrink
+from pipeline.training.batches import FoldData, epoch_batches
+from pipeline.training.deadline import Deadline
+from pipeline.training.execution import Execution, for_network
+from pipeline.training.folds import assign_folds
+from pipeline.training.loop import gradients, train_epoch, train_fold
+from pipeline.training.recipes import Recipe, make_recipe
+from pipeline.training.state import TrainingState, start_training
+
+
+@dataclass(slots=True)
+class Engine:
+    """The training engine, epoch by epoch at full image size."""
+
+    state: TrainingState
+    data: FoldData
+    recipe: Recipe
+
+    def epoch(self) -> float:
+        """Seconds of one pass over all images, without validation."""
+        start = time.perf_counter()
+        self.state.step = 0
+        train_epoch(self.state, self.data, self.recipe, self.data.side, 0, Deadline())
+        self.state.loss_sum.item()  # the device has finished when its result is here
+        return time.perf_counter() - start
+
+    def peak_bytes(self) -> int:
+        """Bytes that tensors hold at the fullest moment of a training step, images apart."""
+        state = self.state
+        images, labels = next(epoch_batches(self.data, self.recipe, state.batch, seed=0))
+
+        def step() -> None:
+            gradients(state, images, labels)
+            state.optimizer.step()
+            state.optimizer.zero_grad(set_to_none=True)
+
+        step()
+        resident = resident_bytes(state.model, state.optimizer, images, labels)
+        return resident + live_set(step, images.device.type).peak
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network in training on a competition's images."""
+
+    settings: Settings
+    execution: Execution
+    images: Tensor
+    labels: Tensor
+    classes: int
+    mirror: bool
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return make_recipe(self.settings.recipe, changes(self.settings)[0])
+
+    def for_network(self, asked: Mapping[str, str]) -> Subject:
+        """The subject in a number format in which its network trains correctly."""
+        smallest = shrink(self.images[:2], self.recipe.side_for(0, min(self.images.shape[1:3])))
+        model = ImageClassifier(self.network(), *channel_statistics(self.images))
+        return replace(self, execution=for_network(self.execution, model, smallest, asked))
+
+    def start(self, times: int = 1) -> Engine:
+        """The engine at its first step, on the images repeated so often."""
+        rows = torch.arange(times * len(self.images))
+        return self._start(
+            self.images.repeat(times, 1, 1, 1), self.labels.repeat(times), rows, rows[:0]
+        )
+
+    def seconds_to(self, targets: Sequence[float]) -> dict[str, float | None]:
+        """Seconds until a fold's validation accuracy reaches each target; None if it does not.
+
+        The fold is the first of five; validation sees full-size images as they are, and both it
+        and compiling for other image sizes count.
+        """
+        fold = torch.as_tensor(assign_folds(self.labels.tolist(), None, 5, self.settings.seed))
+        engine = self._start(
+            self.images, self.labels, torch.nonzero(fold != 0)[:, 0], torch.nonzero(fold == 0)[:, 0]
+        )
+        start, reached = time.perf_counter(), list[tuple[float, float]]()
+
+        def note(state: TrainingState) -> None:
+            last = state.history[-1]
+            if last.side == engine.data.side:
+                reached.append((last.valid_accuracy, time.perf_counter() - start))
+
+        seed = self.settings.seed
+        train_fold(engine.state, engine.data, engine.recipe, self.execution, seed, note, Deadline())
+        return {
+            str(target): next((at for accuracy, at in reached if accuracy >= target), None)
+            for target in targets
+        }
+
+    def network(self) -> torch.nn.Module:
+        """A fresh network."""
+        channels = self.images.shape[-1]
+        return make_model(self.settings.model, self.settings.conv, channels, self.classes, 0.0)
+
+    def _start(self, images: Tensor, labels: Tensor, train: Tensor, valid: Tensor) -> Engine:
+        device = self.execution.device
+        data = FoldData(
+            images=images.to(device),
+            labels=labels.to(device),
+            train=train.to(device),
+            valid=valid.to(device),
+            mirror=self.mirror,
+        )
+        model = ImageClassifier(self.network(), *channel_statistics(self.images))
+        state = start_training(model.to(device), data, self.recipe, self.execution)
+        return Engine(state, data, self.recipe)

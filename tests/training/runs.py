@@ -1,0 +1,68 @@
+"""A small run on handwritten digits, ready to train."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from pipeline.competition import Competition
+from pipeline.data.cache import Part, TensorCache, build_cache
+from pipeline.data.layouts import RawDataset, RawPart
+from pipeline.stages.train import ENGINE_VERSION
+from pipeline.training.execution import Execution
+from pipeline.training.folds import write_folds
+from pipeline.training.recipes import Recipe
+from pipeline.training.run import Network, Run
+
+FP32 = Execution(device="cpu", precision="fp32", threads=1)
+NETWORK = Network(model="resnet14", conv="channel-selection", channels=1, classes=10, dropout=0.2)
+
+
+def digit_images():
+    """600 handwritten digits, 8 x 8, as a cache holds them."""
+    data = load_digits()
+    images = torch.from_numpy((data.images[:600, ..., None] * 15).astype(np.uint8))
+    labels = torch.from_numpy(data.target[:600]).long()
+    ids = [str(row) for row in range(600)]
+    part = Part(images=images, ids=ids, labels=labels)
+    return TensorCache(part, part, tuple("0123456789"))
+
+
+def write_cache(data, folder):
+    """The same on disk, for processes of their own."""
+    folder.mkdir()
+    labels = [str(label) for label in data.train.labels.tolist()]
+    part = RawPart(data.train.ids, data.train.images.numpy(), labels)
+    build_cache(RawDataset(part, part, data.classes, "arrays", Competition(slug="x")), folder)
+    return folder
+
+
+def make_run(
+    folder,
+    data,
+    *,
+    epochs=2,
+    folds=4,
+    seed=0,
+    dropout=0.2,
+    name="run",
+    compiling=False,
+    learning_rate=0.2,
+    threads=1,
+):
+    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout, learning_rate=learning_rate)
+    record = {
+        "run": name,
+        "engine_version": ENGINE_VERSION,
+        "mirror": False,
+        "folds": {"count": folds},
+        "seed": seed,
+        "network": {**asdict(NETWORK), "dropout": dropout},
+        "recipe": {"name": "test", **asdict(recipe)},
+        "execution": {**asdict(FP32), "compile": compiling, "threads": threads},
+    }
+    write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
+    (folder / "run.json").write_text(json.dumps(record))
+    return Run.open(folder)

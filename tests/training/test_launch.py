@@ -1,0 +1,214 @@
+"""A fold gives the same predictions wherever it is trained."""
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import BudgetError, ConfigError, DataError
+from pipeline.training.deadline import Deadline
+from pipeline.training.group_launch import train_in_groups
+from pipeline.training.launch import Worker, train_on_devices, train_with
+from pipeline.training.ray_launch import train_on_ray
+from tests.training.runs import make_run, write_cache
+
+# Two processes sum in another order. Rounding then decides now and then on which side of zero a
+# ReLU's input lies: the gradients of such a step differ in the third digit.
+SHARE_OF_MOVEMENT = 0.1
+
+
+@pytest.fixture
+def cache(tmp_path, digits):
+    return write_cache(digits, tmp_path / "cache")
+
+
+def a_run(folder, digits, **changes):
+    settings = {"folds": 2, "dropout": 0.0, "learning_rate": 0.01, "threads": 2, **changes}
+    return make_run(folder, digits, **settings)
+
+
+def on_two_devices(runs, cache, on_epoch, deadline):
+    """Two workers on the CPU stand for two GPUs."""
+    train_with([Worker("cpu", 1), Worker("cpu", 1)], runs, cache, on_epoch, deadline)
+
+
+def trained_in_turn(folder, digits, cache, **changes):
+    run = a_run(folder, digits, threads=1, **changes)
+    train_on_devices([run], cache, lambda *_: None, Deadline())
+    return run
+
+
+def parameters(run):
+    """All that was learned, fold by fold, in one vector."""
+    return torch.cat(
+        [
+            value.flatten()
+            for number in run.folds
+            for name, value in sorted(load_file(run.fold(number) / "weights.safetensors").items())
+            if value.is_floating_point() and "running" not in name
+        ]
+    )
+
+
+def file_bytes(run):
+    names = ("weights.safetensors", "oof.csv")
+    return [(run.fold(number) / name).read_bytes() for number in run.folds for name in names]
+
+
+def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache):
+    run = a_run(tmp_path / "beside", digits)
+    seen = []
+
+    on_two_devices([run], cache, lambda *epoch: seen.append(epoch), Deadline())
+
+    assert sorted((task.number, metrics.epoch) for task, metrics in seen) == [
+        (number, epoch) for number in range(2) for epoch in range(2)
+    ]
+    assert file_bytes(run) == file_bytes(trained_in_turn(tmp_path / "in-turn", digits, cache))
+
+
+def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(tmp_path, digits, cache):
+    run = a_run(tmp_path / "together", digits)
+    with pytest.raises(BudgetError):
+        train_in_groups([run], cache, lambda *_: None, Deadline.after(0))
+    checkpoints = list(run.folder.glob("fold*.unfinished/checkpoint.pt"))
+
+    train_in_groups([run], cache, lambda *_: None, Deadline())
+
+    assert checkpoints
+    alone = parameters(trained_in_turn(tmp_path / "alone", digits, cache))
+    start = parameters(trained_in_turn(tmp_path / "start", digits, cache, learning_rate=0.0))
+    assert (parameters(run) - alone).norm() < SHARE_OF_MOVEMENT * (alone - start).norm()
+
+
+@pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])
+def test_a_failing_fold_process_says_what_it_met(launch, tmp_path, digits):
+    run = a_run(tmp_path / "run", digits)
+
+    with pytest.raises(DataError, match="cache"):
+        launch([run], tmp_path / "no-cache", lambda *_: None, Deadline())
+
+
+def test_a_killed_fold_process_is_named(tmp_path, digits, cache):
+    """As the kernel kills a process when memory ends."""
+    run = a_run(tmp_path / "run", digits, epochs=200)
+    worker = Worker("cpu", 1)
+
+    def kill_when_started():
+        while worker.process is None:
+            time.sleep(0.05)
+        worker.process.send_signal(signal.SIGKILL)
+
+    threading.Thread(target=kill_when_started).start()
+    with pytest.raises(Exception, match="fold 0 ended with code -9"):
+        train_with([worker], [run], cache, lambda *_: None, Deadline())
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, digits, cache):
+    run = a_run(tmp_path / "run", digits, threads=3)
+
+    with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
+        train_in_groups([run], cache, lambda *_: None, Deadline())
+
+
+def test_without_a_ray_cluster_the_way_to_one_is_told(tmp_path, digits, cache, monkeypatch):
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    run = a_run(tmp_path / "run", digits)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+
+    with pytest.raises(ConfigError, match="ray start --head"):
+        train_on_ray([run], cache, lambda *_: None, Deadline())
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two nodes with one CPU each, as `ray start` makes them."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    port = free_port()
+    program = str(Path(sys.executable).parent / "ray")
+    node = ("--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block")
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder,  # sockets: short paths
+        ExitStack() as nodes,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        head = ("--head", f"--port={port}", "--include-dashboard=false")
+        nodes.enter_context(running([program, "start", *head, *node]))
+        wait_until_listening(port)
+        nodes.enter_context(running([program, "start", f"--address=127.0.0.1:{port}", *node]))
+        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        wait_for_nodes(ray, 2)
+        yield
+        ray.shutdown()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def running(command):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_listening(port):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+def wait_for_nodes(ray, count):
+    """A node that is not there yet would leave its tasks to the other."""
+    deadline = time.monotonic() + 60
+    ray.init(log_to_driver=False)
+    while len([node for node in ray.nodes() if node["Alive"]]) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    ray.shutdown()
+
+
+def test_on_a_ray_cluster_of_two_nodes_folds_of_two_runs_train_as_in_turn(
+    tmp_path, digits, cache, cluster
+):
+    seeds = {"same": 0, "another-seed": 1}
+    runs = [a_run(tmp_path / name, digits, seed=seed) for name, seed in seeds.items()]
+    seen = []
+
+    train_on_ray(runs, cache, lambda *epoch: seen.append(epoch), Deadline())
+
+    assert len(seen) == 2 * 2 * 2
+    in_turn = trained_in_turn(tmp_path / "in-turn", digits, cache)
+    assert file_bytes(runs[0]) == file_bytes(in_turn)
+    assert not runs[1].missing_folds()
+
+
+def test_ray_folds_that_fail_or_run_out_of_time_say_so(tmp_path, digits, cache, cluster):
+    run = a_run(tmp_path / "run", digits)
+
+    with pytest.raises(DataError, match="cache"):
+        train_on_ray([run], tmp_path / "no-cache", lambda *_: None, Deadline())
+    with pytest.raises(BudgetError, match="budget"):
+        train_on_ray([run], cache, lambda *_: None, Deadline.after(0))
+    assert list(run.folder.glob("fold*.unfinished/checkpoint.pt"))
