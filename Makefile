@@ -33,8 +33,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	$(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find sweep push kernels weights ledger summary profile bench \
-	host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find sweep push kernels weights ledger summary profile bench host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"

@@ -35,6 +35,8 @@ COMMANDS: dict[str, str | None] = {
     ),
     "make lr-find RECIPE=quick": "COMPETITION=digits",
     "make bench": None,
+    "make sweep CONVS=subkernel,channel-selection SEEDS=0,1,2": f"{SMALL} SEEDS=0,1",
+    "make train LAUNCH=ddp": f"{SMALL} LAUNCH=ddp",
     "make help": "",
     "make ledger": "",
     "make test": None,
