@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.convs.depthwise import input_gradient, weight_gradient
 from pipeline.convs.geometry import Geometry, Place, compute_dtype
 from pipeline.convs.kernel import Factors, Step
 from pipeline.convs.shifted import conv_shifted
@@ -138,10 +139,17 @@ def _steps(plans: list[Plan], tensors: Sequence[Tensor | None]) -> list[Step]:
 
 def _step_backward(step: Step, x: Tensor, grad: Tensor, needs_input: bool) -> list[Any]:
     """Gradients of a step's input (if needed, else None), weight and bias (None without)."""
-    where = step.geometry
+    where, x = step.geometry, step.geometry.pad_end(x)
+    if step.is_depthwise and grad.device.type == "cpu":
+        grad_input = input_gradient(grad, x.shape, step.weight, where) if needs_input else None
+        own = [
+            weight_gradient(grad, x, step.weight, where),
+            None if step.bias is None else grad.sum(tuple(d for d in range(grad.ndim) if d != 1)),
+        ]
+        return [None if grad_input is None else where.pad_end(grad_input, -1), *own]
     grad_input, *own = torch.ops.aten.convolution_backward(
         grad,
-        where.pad_end(x),
+        x,
         step.weight,
         [len(step.weight)],
         where.stride,

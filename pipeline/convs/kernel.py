@@ -26,6 +26,11 @@ class Step(NamedTuple):
     geometry: Geometry
     groups: int = 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether every channel is convolved alone, into one."""
+        return self.groups == len(self.weight) > 1 == self.weight.shape[1]
+
     def __call__(self, x: Tensor) -> Tensor:
         return self.geometry.convolve(x, self.weight, self.bias, self.groups)
 
