@@ -133,7 +133,6 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
         len(data.classes),
         definition.data.mirror is not False,
     ).for_network(asked)
-    subject.execution.prepare_process()
     yardstick = _yardstick_module().Yardstick(
         subject.network(),
         raw.images,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipeline.convs import apply_executions, choose_executions, set_execution
 from pipeline.models import ImageClassifier, make_model
 from pipeline.models.classifier import channel_statistics
 from pipeline.profiling.live_set import live_set, resident_bytes
@@ -16,7 +17,7 @@ from pipeline.stages.settings import Settings, changes
 from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
-from pipeline.training.execution import Execution, for_network
+from pipeline.training.execution import Execution, for_network, with_convs
 from pipeline.training.folds import assign_folds
 from pipeline.training.loop import gradients, train_epoch, train_fold
 from pipeline.training.recipes import Recipe, make_recipe
@@ -71,10 +72,16 @@ class Subject:
         return make_recipe(self.settings.recipe, changes(self.settings)[0])
 
     def for_network(self, asked: Mapping[str, str]) -> Subject:
-        """The subject in a number format in which its network trains correctly."""
+        """The subject with the number format and the convolutions' executions that a run takes."""
         smallest = shrink(self.images[:2], self.recipe.side_for(0, min(self.images.shape[1:3])))
         model = ImageClassifier(self.network(), *channel_statistics(self.images))
-        return replace(self, execution=for_network(self.execution, model, smallest, asked))
+        execution = for_network(self.execution, model, smallest, asked)
+        execution.prepare_process()
+        set_execution(model, self.settings.execution)
+        batch = self.images[: self.recipe.batch_for(len(self.images))]
+        with execution.autocast():
+            convs = choose_executions(model.to(execution.device), batch.to(execution.device))
+        return replace(self, execution=with_convs(execution, convs))
 
     def start(self, times: int = 1) -> Engine:
         """The engine at its first step, on the images repeated so often."""
@@ -122,5 +129,6 @@ class Subject:
             mirror=self.mirror,
         )
         model = ImageClassifier(self.network(), *channel_statistics(self.images))
+        apply_executions(model, dict(self.execution.convs))
         state = start_training(model.to(device), data, self.recipe, self.execution)
         return Engine(state, data, self.recipe)

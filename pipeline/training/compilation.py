@@ -8,14 +8,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.training.cpu import cpu_flags
+
 Function = TypeVar("Function", bound=Callable[..., object])
-# Compiling takes half a minute; on two cores that is what it saves on this many pixels.
-PAYING_PIXELS = {"cpu": 3e8, "cuda": 3e9}
+# Compiling takes half a minute; on two cores that is what it saves on this many pixels. Where the
+# processor has no AMX, convolutions take most of a step, and compiling leaves them as they are.
+PAYING_PIXELS = {"cpu with AMX": 3e8, "cpu": 3e9, "cuda": 3e9}
 
 
 def compile_decision(device: str, pixels: float) -> tuple[bool, str]:
     """Whether to compile for a run that trains on so many pixels in all, with the reason."""
-    if pixels < PAYING_PIXELS[device]:
+    kind = "cpu with AMX" if device == "cpu" and "amx_bf16" in cpu_flags() else device
+    if pixels < PAYING_PIXELS[kind]:
         return False, f"{pixels:.1e} pixels to train on: compiling would take longer than it saves"
     problem = _problem(device)
     return problem is None, problem or f"{pixels:.1e} pixels to train on"

@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,6 +14,13 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 2**25  # glibc refuses more
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that torch sees, such as amx_bf16."""
+    # Before torch 2.11 there is no public way to ask.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return {name for name, has in capabilities.items() if has}
 
 
 def usable_threads() -> tuple[int, str]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.convs import KernelConv
+from pipeline.training.cpu import cpu_flags
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -28,10 +29,8 @@ def cpu_precision() -> tuple[str, str]:
     Not by timing: on a busy machine that says one thing now and another later, and with it would
     change every byte of the result.
     """
-    # Before torch 2.11 there is no public way to ask.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     for flag in ("amx_bf16", "avx512_bf16"):
-        if capabilities.get(flag):
+        if flag in cpu_flags():
             return "bf16", f"the CPU has {flag}"
     return "fp32", "the CPU does not report bf16 arithmetic"
 
