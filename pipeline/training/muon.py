@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
-from pipeline.training.update_rules import UpdateRule, first_moments, moments
+from pipeline.training.update_rules import UpdateRule, first_moments
 
 SQUARE_DECAY = 0.999
 EPSILON = 1e-8
@@ -36,23 +37,34 @@ class Muon(UpdateRule):
     def first_state(self, gradient: Tensor) -> dict[str, Tensor]:
         return first_moments(gradient)
 
+    def step_group(
+        self, parameters: list[Tensor], state: dict[str, list[Tensor]], group: dict[str, Any]
+    ) -> None:
+        if group["orthogonal"]:
+            super().step_group(parameters, state, group)
+            return
+        adam(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            state["average"],
+            state["square"],
+            [],
+            state["steps"],
+            fused=True,
+            amsgrad=False,
+            beta1=group["momentum"],
+            beta2=SQUARE_DECAY,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+
     def updates(
         self, gradients: list[Tensor], state: dict[str, list[Tensor]], group: dict[str, Any]
     ) -> list[Tensor]:
-        if group["orthogonal"]:
-            return self._orthogonal(gradients, state["average"], group["momentum"])
-        averages, squares = moments(gradients, state, group["momentum"], SQUARE_DECAY)
-        torch._foreach_sqrt_(squares)
-        torch._foreach_add_(squares, EPSILON)
-        torch._foreach_div_(averages, squares)
-        return averages
-
-    @staticmethod
-    def _orthogonal(
-        gradients: list[Tensor], averages: list[Tensor], momentum: float
-    ) -> list[Tensor]:
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = list(torch._foreach_lerp(gradients, averages, momentum))
+        torch._foreach_lerp_(state["average"], gradients, 1 - group["momentum"])
+        ahead = list(torch._foreach_lerp(gradients, state["average"], group["momentum"]))
         matrices = orthogonalise([update.flatten(1) for update in ahead])
         scales = [ADAM_RMS * math.sqrt(max(matrix.shape)) for matrix in matrices]
         torch._foreach_mul_(matrices, scales)

@@ -51,11 +51,17 @@ class UpdateRule(Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                gradients = [p.grad for p in parameters]
-                updates = self.updates(gradients, self._gather(parameters), group)
-                # Not add(alpha=-lr): a rate that is a tensor stays on its device.
-                torch._foreach_sub_(parameters, torch._foreach_mul(updates, group["lr"]))
+                self.step_group(parameters, self._gather(parameters), group)
         return loss
+
+    def step_group(
+        self, parameters: list[Tensor], state: dict[str, list[Tensor]], group: dict[str, Any]
+    ) -> None:
+        """Move the parameters of a group, all of which have gradients, and their state."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        updates = self.updates(gradients, state, group)
+        # Not add(alpha=-lr): a rate that is a tensor stays on its device.
+        torch._foreach_sub_(parameters, torch._foreach_mul(updates, group["lr"]))
 
     def _gather(self, parameters: list[Tensor]) -> dict[str, list[Tensor]]:
         for parameter in parameters:
