@@ -99,6 +99,31 @@ def test_a_failing_fold_process_says_what_it_met(launch, tmp_path, digits):
         launch([run], tmp_path / "no-cache", lambda *_: None, Deadline())
 
 
+def stop_when_one_has_saved(run, deadline):
+    """As the handler of SIGTERM does."""
+    while not list(run.folder.glob("fold*.unfinished/checkpoint.pt")):
+        time.sleep(0.05)
+    deadline.stopped_by = "SIGTERM came"
+
+
+def assert_a_signal_stops(launch, run, cache):
+    deadline = Deadline()
+    threading.Thread(target=stop_when_one_has_saved, args=(run, deadline)).start()
+
+    with pytest.raises(BudgetError, match="rerun to continue"):
+        launch([run], cache, lambda *_: None, deadline)
+
+    assert run.missing_folds() == [0, 1]
+    saved = {path: path.stat().st_mtime for path in run.folder.rglob("checkpoint.pt")}
+    time.sleep(0.5)  # nobody goes on
+    assert saved == {path: path.stat().st_mtime for path in run.folder.rglob("checkpoint.pt")}
+
+
+@pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])
+def test_a_signal_lets_processes_save_and_end(launch, tmp_path, digits, cache):
+    assert_a_signal_stops(launch, a_run(tmp_path / "run", digits, epochs=500), cache)
+
+
 def test_a_killed_fold_process_is_named(tmp_path, digits, cache):
     """As the kernel kills a process when memory ends."""
     run = a_run(tmp_path / "run", digits, epochs=200)
@@ -212,3 +237,7 @@ def test_ray_folds_that_fail_or_run_out_of_time_say_so(tmp_path, digits, cache, 
     with pytest.raises(BudgetError, match="budget"):
         train_on_ray([run], cache, lambda *_: None, Deadline.after(0))
     assert list(run.folder.glob("fold*.unfinished/checkpoint.pt"))
+
+
+def test_a_signal_cancels_ray_tasks(tmp_path, digits, cache, cluster):
+    assert_a_signal_stops(train_on_ray, a_run(tmp_path / "run", digits, epochs=500), cache)
