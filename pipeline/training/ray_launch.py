@@ -6,6 +6,9 @@ Every node sees this checkout at the same path, on a shared disk: a task is give
 from __future__ import annotations
 
 import logging
+import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ from pipeline.training.run import Run
 from pipeline.training.state import EpochMetrics
 
 _POLL_SECONDS = 0.5
-_SECONDS_TO_SAVE = 30
+_SECONDS_TO_SAVE = 60
+_STOP = "stop-ray"
 _RETRIES = 3
 
 
@@ -32,6 +36,7 @@ def train_on_ray(runs: Sequence[Run], cache: Path, on_epoch: OnEpoch, deadline: 
         PipelineError: as met by a fold; the others are stopped, their checkpoints stay.
     """
     ray = _connected_ray()
+    _set_stop(runs, False)
     waiting: dict[Any, Task] = {}
     for task in missing_folds([run.absolute() for run in runs], cache.absolute()):
         cpus, gpus = _needs(ray, task.run)
@@ -43,9 +48,19 @@ def train_on_ray(runs: Sequence[Run], cache: Path, on_epoch: OnEpoch, deadline: 
             if deadline.stopped_by:
                 deadline.check()
     finally:
-        for reference in waiting:
-            ray.cancel(reference)
-        ray.wait(list(waiting), num_returns=len(waiting), timeout=_SECONDS_TO_SAVE)
+        if waiting:
+            _set_stop(runs, True)
+            ray.wait(list(waiting), num_returns=len(waiting), timeout=_SECONDS_TO_SAVE)
+            _set_stop(runs, False)
+
+
+def _set_stop(runs: Sequence[Run], stop: bool) -> None:
+    """Ask the tasks to save and end, or no longer; Ray's own cancelling would not wait for them."""
+    for run in runs:
+        if stop:
+            (run.folder / _STOP).touch()
+        else:
+            (run.folder / _STOP).unlink(missing_ok=True)
 
 
 def _report(ray: Any, waiting: dict[Any, Task], on_epoch: OnEpoch) -> None:
@@ -96,11 +111,16 @@ def _train(task: Task, at: float, threads: int) -> list[EpochMetrics] | Pipeline
     """On a node of the cluster: the fold in a process of its own, and the epochs it reports."""
     epochs: list[EpochMetrics] = []
     process = start_fold(task, task.run.execution.device, threads, Deadline(at))
+    threading.Thread(target=_end_on_stop, args=(process, task.run), daemon=True).start()
     try:
         follow_fold(process, task, lambda _, metrics: epochs.append(metrics))
     except PipelineError as error:  # as a value: raised, Ray would wrap it in its own
         return error
-    finally:  # cancelled, or done
-        process.terminate()
-        process.wait(_SECONDS_TO_SAVE)
     return epochs
+
+
+def _end_on_stop(process: subprocess.Popen[str], run: Run) -> None:
+    while process.poll() is None:
+        if (run.folder / _STOP).exists():
+            process.terminate()
+        time.sleep(_POLL_SECONDS)
