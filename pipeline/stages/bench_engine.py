@@ -105,7 +105,7 @@ class Subject:
         def note(state: TrainingState) -> None:
             last = state.history[-1]
             if last.side == engine.data.side:
-                reached.append((last.valid_accuracy, time.perf_counter() - start))
+                reached.append((last.valid_accuracy, round(time.perf_counter() - start, 1)))
 
         seed = self.settings.seed
         train_fold(engine.state, engine.data, engine.recipe, self.execution, seed, note, Deadline())

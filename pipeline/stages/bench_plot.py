@@ -16,6 +16,7 @@ def plot_bench(found: dict[str, Any]) -> bytes:
     names = ["yardstick", "engine"]
     seconds = [found["yardstick_epoch_seconds"], found["epoch_seconds"]]
     beside.bar_label(beside.barh(names, seconds), fmt="%.1f s")
+    beside.margins(x=0.15)
     beside.set(title=f"one epoch: {found['ratio']} times as fast", xlabel="seconds")
     measured = found["epoch_seconds_by_data_size"]
     sizes = [int(times) for times in measured]
