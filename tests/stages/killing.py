@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +21,21 @@ def run_and_kill(
     """Call the target in another process and SIGKILL it `when` it has come that far."""
     process = FORKS.Process(target=target, args=arguments)
     process.start()
-    while not when():
-        assert process.is_alive()
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
+    assert process.pid is not None
+    kill_when(process.pid, process.is_alive, when)
     process.join()
-    # The client's process must not go on with a call that nobody records.
+
+
+def kill_when(pid: int, is_alive: Callable[[], bool], when: Callable[[], bool]) -> None:
+    """SIGKILL a process `when` it has come that far, and wait until its own children are gone.
+
+    The client's process must not go on with a call that nobody records.
+    """
+    while not when():
+        assert is_alive()
+        time.sleep(0.02)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline

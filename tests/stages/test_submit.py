@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ from tests.client.fault_server import (
     then,
 )
 from tests.permissions import ordinary_user
+from tests.stages.killing import kill_when
 from tests.stages.stand_in import INSTANCE, host_at
 
 REPOSITORY = Path(__file__).parents[2]
@@ -275,17 +275,8 @@ def submit_and_kill(
     """Submit in another process and SIGKILL it `when` it has come that far."""
     arguments = [str(server.port), str(checkout.workspace.root), run.name, *force]
     process = subprocess.Popen([sys.executable, "-c", _SUBMIT, *arguments], cwd=REPOSITORY)
-    while not when():
-        assert process.poll() is None
-        time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
+    kill_when(process.pid, lambda: process.poll() is None, when)
     process.wait()
-    # The client's process must not go on with an upload that nobody records.
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{child}").exists() for child in children):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_crash_between_upload_and_record_is_mended(
