@@ -72,6 +72,14 @@ def write_whole(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+def user_cache_folder() -> Path:
+    """Where this user's machine keeps what can be made again: PIPELINE_CACHE, or below ~/.cache."""
+    if given := os.environ.get("PIPELINE_CACHE"):
+        return Path(given)
+    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(user) / "kaggle-image-pipeline"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole."""
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())

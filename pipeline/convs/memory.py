@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import re
 from pathlib import Path
 
 import torch
 
-from pipeline.artifacts import write_json
+from pipeline.artifacts import user_cache_folder, write_json
 from pipeline.errors import StorageError
 
 Timings = dict[str, float]
@@ -62,11 +61,4 @@ def _file(device: torch.device) -> Path:
         capability = torch.backends.cpu.get_cpu_capability()
         name = f"{device.type} {cpu} {capability} {torch.get_num_threads()} threads"
     slug = re.sub(r"[^\w.]+", "-", f"{name} torch {torch.__version__}").lower()
-    return _cache_folder() / "executions" / f"{slug}.json"
-
-
-def _cache_folder() -> Path:
-    if given := os.environ.get("PIPELINE_CACHE"):
-        return Path(given)
-    user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(user) / "kaggle-image-pipeline"
+    return user_cache_folder() / "executions" / f"{slug}.json"

@@ -17,6 +17,7 @@ from torch.fx.experimental import optimization
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.models.compose import compose_kernels
+from pipeline.models.native_norm import NativeBatchNorm2d
 from pipeline.models.norm import SumBatchNorm2d
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def _use_plain_norms(model: nn.Module) -> None:
     """
     for path, norm in list(model.named_modules()):
         parts = dict(norm.named_children())
-        if isinstance(norm, SumBatchNorm2d):
+        if isinstance(norm, SumBatchNorm2d | NativeBatchNorm2d):
             model.set_submodule(path, _plain_norm(norm))
         elif isinstance(norm, nn.BatchNorm2d) and parts.keys() == {"drop", "act"}:
             model.set_submodule(path, nn.Sequential(_plain_norm(norm), parts["drop"], parts["act"]))

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from pipeline.models.native_norm import NativeBatchNorm2d
+
 
 class SumBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with mean and variance from plain sums over the batch.
@@ -109,3 +111,11 @@ def use_sum_norms(model: nn.Module, processes: int = 1) -> None:
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SumBatchNorm2d
             module.processes = processes  # type: ignore[assignment]
+
+
+def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    """relu(norm(x) + residual), in one step where `norm` can do that."""
+    if isinstance(norm, NativeBatchNorm2d):
+        return norm.with_relu(x, residual)
+    y = norm(x)
+    return torch.relu(y if residual is None else y + residual)

@@ -36,6 +36,8 @@ class _Entry:
 
 _MODELS = {
     "resnet14": _Entry("pipeline.models.resnet14:ResNet14", (3, 32, 32), 3),
+    "resnet14x2": _Entry("pipeline.models.resnet14:resnet14x2", (3, 32, 32), 3),
+    "resnet14x4": _Entry("pipeline.models.resnet14:resnet14x4", (3, 32, 32), 3),
     "resnet-nntrain": _Entry("pipeline.models.nntrain:ResNetNNTrain", (1, 28, 28), 10),
     "nntrain-cnn": _Entry("pipeline.models.nntrain:NNTrainCNN", (1, 28, 28), 10),
     "nntrain-cnn-deep": _Entry("pipeline.models.nntrain:NNTrainDeepCNN", (1, 28, 28), 10),

@@ -13,6 +13,7 @@ ENTRIES = (
     "pipeline.training.fold_worker",  # started as a process of its own
     "pipeline.competitions",  # read as a folder of definitions
 )
+NATIVE = ".cpp"  # a module's own C++ lies beside it
 IN_KAGGLES_IMAGE = frozenset(
     {
         "torch",
@@ -46,6 +47,9 @@ def needed_modules(entries: Sequence[str] = ENTRIES, package: Path = PACKAGE) ->
         if path in sources:
             continue
         sources[path] = file.read_text(encoding="utf-8")
+        native = file.with_suffix(NATIVE)
+        if native.exists():
+            sources[native.relative_to(package.parent).as_posix()] = native.read_text("utf-8")
         waiting += _packages_above(name)
         waiting += _followed(path, sources[path], package)
     return dict(sorted(sources.items()))

@@ -51,7 +51,7 @@ def bench(settings: Settings, *, rounds: int, as_json: bool) -> None:
         raise ConfigError(f"rounds={rounds}: at least 1")
     with redirect_stdout(sys.stderr):  # what is printed is the figures alone
         subject, yardstick = _prepare(settings)
-    with tqdm(total=3 + 2 * rounds + FOLDS + len(SCALES), desc="bench", file=sys.stderr) as bar:
+    with tqdm(total=3 + (2 + len(SCALES)) * rounds + FOLDS, desc="bench", file=sys.stderr) as bar:
         found = _measure(subject, yardstick, rounds, bar.update)
     name = f"{settings.model}-{settings.conv}-{subject.execution.device}"
     path = settings.workspace.root / "submissions/studies/bench" / f"{name}.json"
@@ -80,8 +80,13 @@ def _measure(
     growth: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
     growth["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
     growth["fold_seconds"] = _each(lambda _: subject.start().epoch(), range(FOLDS), done)
-    by_size = _each(lambda times: subject.start(times).epoch(), SCALES, done)
-    growth["epoch_seconds_by_data_size"] = dict(zip(map(str, SCALES), by_size, strict=True))
+    by_size = [
+        _each(lambda times: subject.start(times).epoch(), SCALES, done) for _ in range(rounds)
+    ]
+    growth["epoch_seconds_by_data_size"] = {
+        str(times): statistics.median(seconds)
+        for times, seconds in zip(SCALES, zip(*by_size, strict=True), strict=True)
+    }
     growth["seconds_to_accuracy"] = subject.seconds_to(TARGETS)
     done()
     rates = measure_roofline(Clock(subject.execution.device), subject.execution.precision)

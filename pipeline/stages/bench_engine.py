@@ -126,6 +126,7 @@ class Subject:
             labels=labels.to(device),
             train=train.to(device),
             valid=valid.to(device),
+            classes=self.classes,
             mirror=self.mirror,
         )
         model = ImageClassifier(self.network(), *channel_statistics(self.images))

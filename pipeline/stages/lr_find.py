@@ -80,6 +80,7 @@ def _fold(
         labels=labels.to(device),
         train=torch.from_numpy(np.flatnonzero(numbers != FOLD)).to(device),
         valid=torch.from_numpy(np.flatnonzero(numbers == FOLD)).to(device),
+        classes=len(data.classes),
         mirror=bool(competition.data.mirror),
     )
 

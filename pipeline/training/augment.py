@@ -26,6 +26,14 @@ class Views:
     right: Tensor
     mirrored: Tensor
 
+    def roll(self, places: int) -> Views:
+        """The same views for other images: each is that of the image so many places before."""
+        return Views(
+            down=self.down.roll(places),
+            right=self.right.roll(places),
+            mirrored=self.mirrored.roll(places),
+        )
+
     def share(self) -> Views:
         """Those of this process's part of the batch."""
         return Views(

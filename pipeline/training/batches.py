@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from pipeline.training import group
-from pipeline.training.augment import fixed_view, random_views, take
+from pipeline.training.augment import Views, fixed_view, random_views, take
+from pipeline.training.mixing import Mixture, random_mixture
+from pipeline.training.prefetch import prefetched
 from pipeline.training.recipes import Recipe
+
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +29,7 @@ class FoldData:
     labels: Tensor
     train: Tensor
     valid: Tensor
+    classes: int
     mirror: bool
 
     @property
@@ -32,10 +37,20 @@ class FoldData:
         """The images' shorter side in pixels."""
         return min(self.images.shape[1:3])
 
-    def batch(self, index: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images that were taken at `index`, and their labels, both on the device."""
-        device = self.labels.device
-        if images.device != device:
+    @property
+    def is_streamed(self) -> bool:
+        """Whether each batch has to be brought to the device."""
+        return self.images.device != self.labels.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The images' height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+    def seen(self, index: Tensor, views: Views) -> Batch:
+        """The images `index` as seen through `views`, and their labels, on the device."""
+        images, device = take(self.images, index, views), self.labels.device
+        if self.is_streamed:
             images = images.pin_memory().to(device, non_blocking=True)
         return images, self.labels[index.to(device)]
 
@@ -47,26 +62,47 @@ def steps_per_epoch(data: FoldData, batch: int) -> int:
 
 def epoch_batches(
     data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Iterator[Batch]:
     """Every training image once in random order, augmented; an incomplete last batch is left out.
 
-    Yields uint8 images [batch, H, W, C] and labels [batch] on the device, the first `skip` batches
-    left out: the others are the same with and without them. Processes that train the fold together
-    get their share of each batch.
+    Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe mixes
+    images, both as floats: labels as class probabilities [batch, classes]. The first `skip` batches
+    are left out: the others are the same with and without them. Processes that train the fold
+    together get their share of each batch.
     """
+    batches = _batches(data, recipe, batch, seed, skip)
+    return prefetched(batches) if data.is_streamed else batches
+
+
+def _batches(
+    data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int
+) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed)
     device = data.images.device
     order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]
     max_shift = recipe.shift_for(data.side)
     for step in range(steps_per_epoch(data, batch)):
         views = random_views(batch, max_shift, data.mirror, generator, device)
-        if step >= skip:
-            index = group.share(order[step * batch : (step + 1) * batch])
-            yield data.batch(index, take(data.images, index, views.share()))
+        mixture = random_mixture(batch, data.size, recipe, generator) if recipe.mixes else None
+        if step < skip:
+            continue
+        index = order[step * batch : (step + 1) * batch]
+        own = data.seen(group.share(index), views.share())
+        if mixture is None:
+            yield own
+        else:
+            others = data.seen(group.share(index.roll(1)), views.roll(1).share())
+            yield _mixed(data, own, others, mixture.share())
 
 
-def valid_batches(data: FoldData, batch: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
+def _mixed(data: FoldData, own: Batch, others: Batch, mixture: Mixture) -> Batch:
+    """Each image with the one that stands before it in the whole batch."""
+    (images, labels), (other_images, other_labels) = own, others
+    targets = mixture.targets(labels, other_labels, data.classes)
+    return mixture.images(images, other_images), targets
+
+
+def valid_batches(data: FoldData, batch: int = 512) -> Iterator[Batch]:
     """The fold's validation images as they are, and their labels, on the device; or a share."""
     for index in group.share(data.valid).split(batch):
-        view = fixed_view(len(index), 0, 0, False, data.images.device)
-        yield data.batch(index, take(data.images, index, view))
+        yield data.seen(index, fixed_view(len(index), 0, 0, False, data.images.device))

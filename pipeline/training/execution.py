@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
+from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
 from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_precision, precision_for
@@ -27,6 +28,7 @@ class Execution:
         device: cpu or cuda.
         precision: fp32, bf16 or fp16; the format of convolutions and matrix products.
         compile: whether the training step goes through `torch.compile`.
+        norms: whose code computes batch norms in training, native (this project's) or torch.
         threads: of the CPU, for each process that trains.
         convs: the execution of each convolution by its path in the network.
         reasons: why, by field.
@@ -35,12 +37,15 @@ class Execution:
     device: str
     precision: str
     compile: bool = False
+    norms: str = "torch"
     threads: int = 1
     convs: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def is_available(self) -> bool:
-        """Whether this machine has the device."""
+        """Whether this machine has the device, and the native code if that was decided on."""
+        if self.norms == "native" and native_norms_problem() is not None:
+            return False
         return self.device != "cuda" or torch.cuda.is_available()
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -64,7 +69,7 @@ class Execution:
         """One (decision, value, reason) each."""
         values = {"device": self.device, "precision": self.precision, "compile": self.compile}
         if self.device == "cpu":
-            values["threads"] = self.threads
+            values |= {"norms": self.norms, "threads": self.threads}
         rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
         layout = ("memory format", "channels_last", "the cache holds images that way")
         return [*rows, layout, *_conv_row(self.convs)]
@@ -92,7 +97,7 @@ def choose_execution(
     Args:
         device: auto, cpu or cuda.
         pixels: how many the run trains on in all; decides whether compiling pays.
-        asked: what the user decided himself: precision, compile (on, off), threads.
+        asked: what the user decided himself: precision, compile (on, off), norms, threads.
 
     Raises:
         ConfigError: there is no such device or value, or the device cannot run this torch.
@@ -105,18 +110,25 @@ def choose_execution(
     threads, why_threads = usable_threads()
     if "threads" in asked:
         threads, why_threads = _count("threads", asked["threads"]), _ASKED
+    norms, why_norms = _norms(device, asked)
     if "compile" in asked:
         compile_, why_compile = _one_of("compile", asked, ["on", "off"]) == "on", _ASKED
     else:
-        compile_, why_compile = compile_decision(device, pixels)
+        compile_, why_compile = compile_decision(device, pixels, native_norms=norms == "native")
     reasons = {
         "device": why_device,
         "precision": why_precision,
         "compile": why_compile,
+        "norms": why_norms,
         "threads": why_threads,
     }
     return Execution(
-        device=device, precision=precision, compile=compile_, threads=threads, reasons=reasons
+        device=device,
+        precision=precision,
+        compile=compile_,
+        norms=norms,
+        threads=threads,
+        reasons=reasons,
     )
 
 
@@ -178,6 +190,18 @@ def _precision(device: str) -> tuple[str, str]:
     if device == "cuda":
         return precision_for(torch.cuda.get_device_capability())
     return cpu_precision()
+
+
+def _norms(device: str, asked: Mapping[str, str]) -> tuple[str, str]:
+    """Native norms wherever there can be some, unless the step is compiled with torch's."""
+    if "norms" in asked:
+        return _one_of("norms", asked, ["native", "torch"]), _ASKED
+    if device != "cpu":
+        return "torch", f"{device} has its own"
+    if asked.get("compile") == "on":
+        return "torch", "compiled with the step"
+    problem = native_norms_problem()
+    return ("native", "norm, sum and ReLU in one step") if problem is None else ("torch", problem)
 
 
 def _one_of(name: str, asked: Mapping[str, str], choices: list[str]) -> str:

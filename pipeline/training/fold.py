@@ -97,6 +97,7 @@ def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -
         labels=data.train.known_labels().to(device),
         train=torch.from_numpy(np.flatnonzero(~valid)).to(images.device),
         valid=torch.from_numpy(np.flatnonzero(valid)).to(images.device),
+        classes=len(data.classes),
         mirror=run.mirror,
     )
 

@@ -30,6 +30,9 @@ class Recipe:
         label_smoothing: share of the target spread over all classes.
         dropout: before the head.
         max_shift: random shift, as a fraction of the image's shorter side.
+        cutout: side of the square that is hidden, as a fraction of the image's shorter side.
+        cutmix: fraction of the images with a box from another one.
+        mixup: fraction of the images blended with another one.
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
         small_side: the side of a shrunk image as a fraction; none gets below 16 pixels.
     """
@@ -45,6 +48,9 @@ class Recipe:
     label_smoothing: float = 0.1
     dropout: float = 0.2
     max_shift: float = 0.125
+    cutout: float = 0.0
+    cutmix: float = 0.0
+    mixup: float = 0.0
     small_epochs: float = 0.0
     small_side: float = 1.0
 
@@ -59,6 +65,11 @@ class Recipe:
                 raise ConfigError(f"{kind}={name!r} is unknown; choose from {', '.join(names)}")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are hidden in part, or mixed."""
+        return self.cutout > 0 or self.cutmix > 0 or self.mixup > 0
 
     def side_for(self, epoch: int, side: int) -> int:
         """The shorter side, in pixels, of the images of this epoch; `side` is the full one."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import DataError
+from pipeline.models.native_norm import use_native_norms
 from pipeline.models.norm import use_sum_norms
 from pipeline.training import group
 from pipeline.training.batches import FoldData, steps_per_epoch
@@ -46,7 +47,8 @@ class TrainingState:
     """A fold in training; the random streams are derived from its seed, except the device's own.
 
     Attributes:
-        loss: the mean loss of uint8 or float images [N, H, W, C] and labels [N].
+        loss: the mean loss of uint8 or float images [N, H, W, C] and labels [N], or class
+            probabilities [N, classes].
         batch: images per step.
         micro_batch: images that pass through the network at once; memory sets it.
         step: steps done in the epoch that is under way.
@@ -129,8 +131,11 @@ def start_training(
     batch = recipe.batch_for(len(data.train))
     group.check_batch(batch)
     model = group.with_shared_norms(model)
-    if execution.compile and execution.device == "cpu":
-        use_sum_norms(model)
+    if execution.device == "cpu" and group.size() == 1:
+        if execution.norms == "native":
+            use_native_norms(model)
+        elif execution.compile:
+            use_sum_norms(model)
     optimizer = make_optimizer(
         recipe.optimizer,
         model,

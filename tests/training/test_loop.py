@@ -32,6 +32,7 @@ def fold_data(digits):
         labels=digits.train.labels,
         train=rows[:450],
         valid=rows[450:],
+        classes=10,
         mirror=False,
     )
 
@@ -190,6 +191,7 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
         labels=torch.arange(100),
         train=torch.arange(0, 70),
         valid=torch.arange(70, 100),
+        classes=100,
         mirror=True,
     )
     batches = list(epoch_batches(data, Recipe(epochs=1, batch_size=256), batch=32, seed=0))

@@ -28,7 +28,7 @@ RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
 FOLDS = 5  # of cross-validation
 SEED = 0  # every random stream derives from it
 EXECUTION = "auto"  # how the convolutions compute; auto times what the variant offers
-SET = ""  # NAME=VALUE of the recipe, or device, precision, compile, threads; such as epochs=40
+SET = ""  # NAME=VALUE of the recipe, or device, compile and the like; such as epochs=40
 WEIGHTS = ""  # SHA-256 of the attached weights to start from; empty: none
 HOURS = 10.5  # of training at most; a session ends after 12
 COMMIT = ""  # of the package; filled in where it is pushed

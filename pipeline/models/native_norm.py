@@ -1,0 +1,160 @@
+"""Batch norm in training on a CPU, with a sum and a ReLU behind it as one step.
+
+The library's layers read and write the activations once each; together they take longer than the
+convolutions between them. `native_norm.cpp` does the same in as few passes as there can be. It is
+compiled once per machine, in a second, by the C++ compiler that is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import user_cache_folder, write_whole
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
+    *("-ffp-contract=fast", "-fno-trapping-math", "-fno-math-errno"),
+)
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+class NativeBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` computed by native code while it trains on a CPU, in fp32 or bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [N, C, H, W]."""
+        return self._train(x, None, False) if self._is_native(x) else super().forward(x)
+
+    def with_relu(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """relu(norm(x) + residual), all of shape [N, C, H, W]."""
+        if self._is_native(x):
+            return self._train(x, residual, True)
+        y = super().forward(x)
+        return torch.relu(y if residual is None else y + residual)
+
+    def _is_native(self, x: Tensor) -> bool:
+        return self.training and x.device.type == "cpu" and x.dtype in _NAMES
+
+    def _train(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        y: Tensor = _Norm.apply(x, residual, self.weight, self.bias, self, relu)
+        return y
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        norm: NativeBatchNorm2d,
+        relu: bool,
+    ) -> Tensor:
+        x = _rows_of_channels(x)
+        if residual is not None:
+            residual = _rows_of_channels(residual.to(x.dtype))
+        y, mean, inverse = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        moving = norm.running_mean, norm.running_var
+        _call("forward", x, residual, weight, bias, y, mean, inverse, *moving)(
+            ctypes.c_float(norm.eps), ctypes.c_float(norm.momentum or 0.0), relu
+        )
+        ctx.save_for_backward(x, y if relu else None, weight, mean, inverse)
+        ctx.relu, ctx.has_residual = relu, residual is not None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, weight, mean, inverse = ctx.saved_tensors
+        grad, grad_x = _rows_of_channels(grads[0]), torch.empty_like(x)
+        grad_residual = grad if not ctx.relu else grad_x
+        if ctx.relu and ctx.has_residual:
+            grad_residual = torch.empty_like(x)
+        own = torch.empty_like(weight), torch.empty_like(weight)
+        _call("backward", grad, x, y, weight, mean, inverse, grad_x, grad_residual, *own)(ctx.relu)
+        return grad_x, grad_residual if ctx.has_residual else None, *own, None, None
+
+
+def _rows_of_channels(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _call(direction: str, first: Tensor, *others: Tensor | None) -> Any:
+    """The native function of the first tensor's type, waiting for its last arguments."""
+    function = getattr(_library(), f"norm_{direction}_{_NAMES[first.dtype]}")
+    pointers = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (first, *others)]
+    channels = first.shape[1]
+    shape = ctypes.c_int64(first.numel() // channels), channels
+    return lambda *last: function(*pointers, *shape, *last, torch.get_num_threads())
+
+
+def use_native_norms(model: nn.Module) -> bool:
+    """Turn every plain `nn.BatchNorm2d` below `model` into a native one, in place, if it can be."""
+    if native_norms_problem() is not None:
+        return False
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d and _is_usual(module):
+            module.__class__ = NativeBatchNorm2d
+    return True
+
+
+def _is_usual(norm: nn.BatchNorm2d) -> bool:
+    return norm.affine and norm.track_running_stats and norm.momentum is not None
+
+
+@functools.cache
+def native_norms_problem() -> str | None:
+    """Why there is no native code on this machine; None if there is."""
+    try:
+        _library()
+    except (OSError, subprocess.CalledProcessError, RuntimeError) as err:
+        return next(iter(str(err).strip().splitlines()), type(err).__name__)
+    return None
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The compiled code, from the user's cache folder if it was compiled here before."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise RuntimeError("no C++ compiler was found")
+    made_of = (SOURCE.read_text(), compiler, *FLAGS, *_processor())
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
+    path = user_cache_folder() / "native" / f"norm-{key}.so"
+    if not path.exists():
+        write_whole(path, _compile(compiler))
+    return ctypes.CDLL(str(path))
+
+
+def _processor() -> list[str]:
+    """What `-march=native` depends on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split() for line in lines if line.startswith("flags")), [])
+
+
+def _compile(compiler: str) -> bytes:
+    """The shared library; OpenMP's symbols are found in torch's own, and with them its threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        unlinked, library = Path(folder, "norm.o"), Path(folder, "norm.so")
+        for command in (
+            [compiler, *FLAGS, "-c", str(SOURCE), "-o", str(unlinked)],
+            [compiler, "-shared", str(unlinked), "-o", str(library)],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{compiler} failed: {done.stderr.strip()}")
+        return library.read_bytes()

@@ -1,0 +1,154 @@
+"""Native batch norm computes what the library's layers do, one after the other."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pipeline.models import make_model
+from pipeline.models.native_norm import NativeBatchNorm2d, native_norms_problem, use_native_norms
+from pipeline.models.norm import norm_relu
+
+pytestmark = pytest.mark.skipif(
+    native_norms_problem() is not None, reason=f"no native code here: {native_norms_problem()}"
+)
+LAST_BITS = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
+
+
+def native_and_exact(channels: int) -> tuple[NativeBatchNorm2d, nn.BatchNorm2d]:
+    """The same norm twice: native, and the library's in fp64."""
+    exact = nn.BatchNorm2d(channels)
+    nn.init.uniform_(exact.weight, 0.5, 2)
+    nn.init.normal_(exact.bias)
+    holder = nn.Sequential(copy.deepcopy(exact))
+    assert use_native_norms(holder)
+    native = holder[0]
+    assert isinstance(native, NativeBatchNorm2d)
+    return native, exact.double()
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected.double()).detach().norm()) / (
+        float(expected.double().detach().norm()) + 1e-9
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shape=st.tuples(
+        st.integers(2, 9), st.sampled_from([1, 3, 8, 16, 24, 64, 100]), *[st.integers(1, 9)] * 2
+    ),
+    dtype=st.sampled_from(list(LAST_BITS)),
+    relu=st.booleans(),
+    residual=st.booleans(),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_values_gradients_and_statistics_are_the_librarys(
+    shape: tuple[int, ...], dtype: torch.dtype, relu: bool, residual: bool, threads: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    native, exact = native_and_exact(shape[1])
+    x, other, grad = (torch.randn(shape).mul(3).add(1).to(dtype) for _ in range(3))
+    own, theirs = ([t.clone().to(kind).requires_grad_() for t in (x, other)] for kind in (dtype, torch.double))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        if relu:
+            y = native.with_relu(own[0], own[1] if residual else None)
+        else:
+            y = native(own[0])
+        y.backward(grad)
+    finally:
+        torch.set_num_threads(before)
+    z = exact(theirs[0])
+    z = z + theirs[1] if relu and residual else z
+    # Which side of the ReLU a rounded value lies on is the native code's to say.
+    z.backward(grad.double() * (y.detach() > 0) if relu else grad.double())
+
+    tolerance = LAST_BITS[dtype]
+    assert error(y, z.relu() if relu else z) < tolerance
+    few = x.numel() // shape[1] < 4  # so few that the gradient of x cancels to rounding
+    assert few or error(own[0].grad, theirs[0].grad) < 2 * tolerance
+    assert not (relu and residual) or error(own[1].grad, theirs[1].grad) < tolerance
+    assert error(native.bias.grad, exact.bias.grad) < tolerance
+    assert few or error(native.weight.grad, exact.weight.grad) < 2 * tolerance
+    for name in ("running_mean", "running_var"):
+        assert error(getattr(native, name), getattr(exact, name)) < 1e-5
+    assert int(native.num_batches_tracked or 0) == 1
+
+
+def test_a_nearly_constant_channel_keeps_its_variance() -> None:
+    native, _ = native_and_exact(16)
+    x = 1000 + 0.01 * torch.randn(64, 16, 8, 8)
+
+    native(x)
+
+    assert native.running_var is not None
+    assert torch.allclose((native.running_var - 0.9) / 0.1, x.var((0, 2, 3)), atol=1e-6, rtol=0.05)
+
+
+def test_a_residual_in_another_memory_format_is_the_same_residual() -> None:
+    native, _ = native_and_exact(16)
+    x, residual = torch.randn(4, 16, 5, 5), torch.randn(4, 16, 5, 5)
+
+    plain = native.with_relu(x, residual)
+    other = native.with_relu(x, residual.contiguous(memory_format=torch.channels_last))
+
+    assert torch.equal(plain, other)
+
+
+def test_evaluation_and_other_formats_are_left_to_the_library() -> None:
+    native, exact = native_and_exact(5)
+    x = torch.randn(4, 5, 3, 3, dtype=torch.double)
+
+    assert torch.equal(native.double()(x), exact(x))
+    assert torch.equal(native.eval()(x), exact.eval()(x))
+
+
+def test_a_network_trains_to_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    plain = make_model("resnet14", "subkernel", 3, 3, 0.0).to(memory_format=torch.channels_last)
+    native = copy.deepcopy(plain)
+    assert use_native_norms(native)
+    x = torch.randn(16, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    for net in (plain, native):
+        net(x).square().sum().backward()
+
+    assert list(native.state_dict()) == list(plain.state_dict())
+    for ours, theirs in zip(native.parameters(), plain.parameters(), strict=True):
+        assert error(ours.grad, theirs.grad) < 1e-4  # type: ignore[arg-type]
+
+
+def test_norm_relu_of_any_norm() -> None:
+    x, residual = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+
+    assert torch.equal(norm_relu(nn.Identity(), x, residual), torch.relu(x + residual))
+
+
+def test_without_a_compiler_the_librarys_norms_train(tmp_path) -> None:
+    script = (
+        "from pipeline.training.execution import choose_execution\n"
+        "chosen = choose_execution('cpu')\n"
+        "print(chosen.norms, chosen.reasons['norms'])"
+    )
+    without = {"CXX": "/no/such/compiler", "PIPELINE_CACHE": str(tmp_path)}
+
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **without},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.startswith("torch ")
+    assert "/no/such/compiler" in result.stdout
