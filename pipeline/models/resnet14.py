@@ -35,8 +35,9 @@ class BasicBlock(nn.Module):
 class ResNet14(nn.Module):
     """Stem, three stages of two residual blocks (16, 32, 64 channels), pooled linear head.
 
-    `wider` multiplies the channels. With 3 input channels and 3 classes: 174,787 parameters with `subkernel`, 27,363 with
-    `channel-selection`. The stem is a standard convolution in every variant.
+    `wider` multiplies the channels. Without, with 3 input channels and 3 classes: 174,787
+    parameters with `subkernel`, 27,363 with `channel-selection`. The stem is a standard
+    convolution in every variant.
     """
 
     def __init__(

@@ -79,6 +79,7 @@ def _measure(
         done()
     growth: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
     growth["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
+    growth["launches_per_step"] = engine.launches()
     growth["fold_seconds"] = _each(lambda _: subject.start().epoch(), range(FOLDS), done)
     by_size = [
         _each(lambda times: subject.start(times).epoch(), SCALES, done) for _ in range(rounds)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from pipeline.convs import apply_executions, choose_executions, set_execution
 from pipeline.models import ImageClassifier, make_model
@@ -44,15 +47,26 @@ class Engine:
         """Bytes that tensors hold at the fullest moment of a training step, images apart."""
         state = self.state
         images, labels = next(epoch_batches(self.data, self.recipe, state.batch, seed=0))
-
-        def step() -> None:
-            gradients(state, images, labels)
-            state.optimizer.step()
-            state.optimizer.zero_grad(set_to_none=True)
-
-        step()
+        self._step(images, labels)
         resident = resident_bytes(state.model, state.optimizer, images, labels)
+        step = partial(self._step, images, labels)
         return resident + live_set(step, images.device.type).peak
+
+    def launches(self) -> int | None:
+        """Kernels that a training step starts on a GPU; None on a CPU."""
+        state = self.state
+        images, labels = next(epoch_batches(self.data, self.recipe, state.batch, seed=0))
+        if images.device.type != "cuda":
+            return None
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            self._step(images, labels)
+            torch.cuda.synchronize()
+        return sum(event.device_type == DeviceType.CUDA for event in seen.events() or ())
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        gradients(self.state, images, labels)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True, slots=True)

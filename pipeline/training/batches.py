@@ -74,9 +74,7 @@ def epoch_batches(
     return prefetched(batches) if data.is_streamed else batches
 
 
-def _batches(
-    data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int
-) -> Iterator[Batch]:
+def _batches(data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed)
     device = data.images.device
     order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]

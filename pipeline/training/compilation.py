@@ -16,9 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 PAYING_PIXELS = {"cpu with AMX": 3e8, "cpu": 3e9, "cuda": 3e9}
 
 
-def compile_decision(
-    device: str, pixels: float, *, native_norms: bool = False
-) -> tuple[bool, str]:
+def compile_decision(device: str, pixels: float, *, native_norms: bool = False) -> tuple[bool, str]:
     """Whether to compile for a run that trains on so many pixels in all, with the reason."""
     if native_norms:
         return False, "with native norms a compiled step is no faster"

@@ -29,6 +29,7 @@ class Execution:
         precision: fp32, bf16 or fp16; the format of convolutions and matrix products.
         compile: whether the training step goes through `torch.compile`.
         norms: whose code computes batch norms in training, native (this project's) or torch.
+        micro_batch: images that pass through the network at once; 0 for the whole batch.
         threads: of the CPU, for each process that trains.
         convs: the execution of each convolution by its path in the network.
         reasons: why, by field.
@@ -38,6 +39,7 @@ class Execution:
     precision: str
     compile: bool = False
     norms: str = "torch"
+    micro_batch: int = 0
     threads: int = 1
     convs: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +73,8 @@ class Execution:
         if self.device == "cpu":
             values |= {"norms": self.norms, "threads": self.threads}
         rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
+        at_once = str(self.micro_batch) if self.micro_batch else "all"
+        rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
         layout = ("memory format", "channels_last", "the cache holds images that way")
         return [*rows, layout, *_conv_row(self.convs)]
 
@@ -97,7 +101,8 @@ def choose_execution(
     Args:
         device: auto, cpu or cuda.
         pixels: how many the run trains on in all; decides whether compiling pays.
-        asked: what the user decided himself: precision, compile (on, off), norms, threads.
+        asked: what the user decided himself: precision, compile (on, off), norms, micro_batch,
+            threads.
 
     Raises:
         ConfigError: there is no such device or value, or the device cannot run this torch.
@@ -115,11 +120,15 @@ def choose_execution(
         compile_, why_compile = _one_of("compile", asked, ["on", "off"]) == "on", _ASKED
     else:
         compile_, why_compile = compile_decision(device, pixels, native_norms=norms == "native")
+    micro_batch, why_micro_batch = 0, "halved where memory runs out"
+    if "micro_batch" in asked:
+        micro_batch, why_micro_batch = _count("micro_batch", asked["micro_batch"]), _ASKED
     reasons = {
         "device": why_device,
         "precision": why_precision,
         "compile": why_compile,
         "norms": why_norms,
+        "micro_batch": why_micro_batch,
         "threads": why_threads,
     }
     return Execution(
@@ -127,6 +136,7 @@ def choose_execution(
         precision=precision,
         compile=compile_,
         norms=norms,
+        micro_batch=micro_batch,
         threads=threads,
         reasons=reasons,
     )

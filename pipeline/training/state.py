@@ -151,7 +151,7 @@ def start_training(
         scaler=execution.scaler(),
         loss=_loss_function(model, recipe, execution),
         batch=batch,
-        micro_batch=batch,
+        micro_batch=min(batch, execution.micro_batch or batch),
         loss_sum=torch.zeros((), device=data.labels.device),
         identity=identity or {},
     )

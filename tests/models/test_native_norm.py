@@ -58,14 +58,13 @@ def test_values_gradients_and_statistics_are_the_librarys(
     torch.manual_seed(seed)
     native, exact = native_and_exact(shape[1])
     x, other, grad = (torch.randn(shape).mul(3).add(1).to(dtype) for _ in range(3))
-    own, theirs = ([t.clone().to(kind).requires_grad_() for t in (x, other)] for kind in (dtype, torch.double))
+    own, theirs = (
+        [t.clone().to(kind).requires_grad_() for t in (x, other)] for kind in (dtype, torch.double)
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        if relu:
-            y = native.with_relu(own[0], own[1] if residual else None)
-        else:
-            y = native(own[0])
+        y = native.with_relu(own[0], own[1] if residual else None) if relu else native(own[0])
         y.backward(grad)
     finally:
         torch.set_num_threads(before)

@@ -48,9 +48,8 @@ def make_run(
     seed=0,
     dropout=0.2,
     name="run",
-    compiling=False,
     learning_rate=0.2,
-    threads=1,
+    **decisions,
 ):
     recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout, learning_rate=learning_rate)
     record = {
@@ -61,7 +60,7 @@ def make_run(
         "seed": seed,
         "network": {**asdict(NETWORK), "dropout": dropout},
         "recipe": {"name": "test", **asdict(recipe)},
-        "execution": {**asdict(FP32), "compile": compiling, "threads": threads},
+        "execution": {**asdict(FP32), **decisions},
     }
     write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
     (folder / "run.json").write_text(json.dumps(record))

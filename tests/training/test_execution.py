@@ -37,7 +37,15 @@ def test_precision_by_compute_capability(capability: tuple[int, int], precision:
 def test_every_decision_has_a_row_with_its_reason() -> None:
     rows = {name: (value, reason) for name, value, reason in choose_execution("cpu").table()}
 
-    assert set(rows) == {"device", "precision", "compile", "norms", "threads", "memory format"}
+    assert set(rows) == {
+        "device",
+        "precision",
+        "compile",
+        "norms",
+        "threads",
+        "images at once",
+        "memory format",
+    }
     assert all(value and reason for value, reason in rows.values())
     assert rows["compile"][0] == "off"
 

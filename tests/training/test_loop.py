@@ -1,6 +1,7 @@
 """The loop trains, measures what it says, and repeats itself to the last bit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -134,6 +135,16 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(fold_data, cap
     assert "8 images at once from here on, still 32 a step" in capsys.readouterr().err
 
 
+def test_images_at_once_can_be_chosen(fold_data):
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+
+    state = start_training(
+        model, fold_data, Recipe(epochs=1, batch_size=32), replace(FP32, micro_batch=8)
+    )
+
+    assert (state.batch, state.micro_batch) == (32, 8)
+
+
 def test_one_image_too_many_for_the_memory_is_told(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1))
     state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
@@ -146,15 +157,15 @@ def test_one_image_too_many_for_the_memory_is_told(fold_data):
         gradients(state, fold_data.images[:32], fold_data.labels[:32])
 
 
-def test_compiled_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, digits):
-    plain = make_run(tmp_path / "plain", digits, epochs=1, dropout=0.0, learning_rate=0.01)
-    fast = make_run(
-        tmp_path / "fast", digits, epochs=1, dropout=0.0, learning_rate=0.01, compiling=True
-    )
+@pytest.mark.parametrize("decision", [{"compile": True}, {"norms": "native"}], ids=str)
+def test_faster_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, digits, decision):
+    alike = {"epochs": 1, "dropout": 0.0, "learning_rate": 0.01}
+    plain = make_run(tmp_path / "plain", digits, **alike)
+    fast = make_run(tmp_path / "fast", digits, **alike, **decision)
 
-    [eager], [compiled] = train(plain, digits), train(fast, digits)
+    [usual], [quick] = train(plain, digits), train(fast, digits)
 
-    assert compiled.train_loss == pytest.approx(eager.train_loss, rel=1e-3)
+    assert quick.train_loss == pytest.approx(usual.train_loss, rel=1e-3)
     weights = [load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast)]
     assert weights[0].keys() == weights[1].keys()
     fast.network.load(fast.fold(0))

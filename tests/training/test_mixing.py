@@ -85,10 +85,9 @@ def test_prefetched_items_come_in_order_and_errors_where_they_are_used() -> None
         yield from range(3)
         raise ValueError("no more")
 
-    taken = []
+    taken: list[int] = []
     with pytest.raises(ValueError, match="no more"):
-        for item in prefetched(items()):
-            taken.append(item)
+        taken.extend(prefetched(items()))
 
     assert taken == [0, 1, 2]
     assert list(prefetched(iter("abc"))) == ["a", "b", "c"]
