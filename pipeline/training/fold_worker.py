@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         run = Run.open(Path(folder))
         if together:
             device = f"cuda:{os.environ[_RANK_HERE]}" if device == "cuda" else device
-            run = run.with_execution(replace(run.execution, compile=False))
+            run = run.with_execution(replace(run.execution, compile=False, norms="torch"))
         run.execution.prepare_process(int(threads))
         if device != "cpu":
             torch.cuda.set_device(device)

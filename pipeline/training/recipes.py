@@ -101,13 +101,23 @@ def quick() -> Recipe:
         epochs=28,
         batch_size=128,
         optimizer="muon",
-        learning_rate=0.006,
+        learning_rate=0.012,
         weight_decay=0.15,
         dropout=0.0,
         max_shift=0.0625,
         small_epochs=0.6,
         small_side=0.625,
     )
+
+
+def strong() -> Recipe:
+    """The best score per minute of larger networks, such as MODEL=resnet14x2."""
+    return replace(quick(), epochs=30, max_shift=0.125, cutmix=0.5)
+
+
+def speedrun() -> Recipe:
+    """To the published leaderboard score, 84.17 % on average over the folds, in least time."""
+    return replace(quick(), epochs=11, small_epochs=0.7)
 
 
 def published() -> Recipe:
@@ -133,6 +143,8 @@ def smoke() -> Recipe:
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {
     "quick": quick,
+    "strong": strong,
+    "speedrun": speedrun,
     "published": published,
     "smoke": smoke,
 }

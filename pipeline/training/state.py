@@ -131,11 +131,10 @@ def start_training(
     batch = recipe.batch_for(len(data.train))
     group.check_batch(batch)
     model = group.with_shared_norms(model)
-    if execution.device == "cpu" and group.size() == 1:
-        if execution.norms == "native":
-            use_native_norms(model)
-        elif execution.compile:
-            use_sum_norms(model)
+    if execution.norms == "native":
+        use_native_norms(model)
+    elif execution.compile and execution.device == "cpu":
+        use_sum_norms(model)
     optimizer = make_optimizer(
         recipe.optimizer,
         model,
