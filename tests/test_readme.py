@@ -24,6 +24,7 @@ COMMANDS: dict[str, str | None] = {
     "make submit CONV=subkernel": SMALL,
     "make submit CONV=channel-selection": SMALL,
     "make submit COMPETITION=digits": SMALL,
+    "make submit RECIPE=strong MODEL=resnet14x2": "COMPETITION=digits FOLDS=2 SET='epochs=2'",
     "make submission COMPETITION=my-competition": "FOLDS=2 RECIPE=smoke",
     "make push CONV=subkernel": SMALL,
     "make kernels": "",

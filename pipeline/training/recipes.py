@@ -96,7 +96,11 @@ class Recipe:
 
 
 def quick() -> Recipe:
-    """The default: five folds of 12,000 32 x 32 images in minutes on two CPU cores."""
+    """The default: five folds of 12,000 32 x 32 images in minutes on two CPU cores.
+
+    On dog-vs-cat-vs-bird, two cores of a Xeon with AMX: resnet14 with subkernel CV 0.884, private
+    score 0.899, 7 min of training; channel-selection 0.871, 0.886, 6.5 min.
+    """
     return Recipe(
         epochs=28,
         batch_size=128,
@@ -117,7 +121,7 @@ def strong() -> Recipe:
 
 def speedrun() -> Recipe:
     """To the published leaderboard score, 84.17 % on average over the folds, in least time."""
-    return replace(quick(), epochs=11, small_epochs=0.7)
+    return replace(quick(), epochs=14, small_epochs=0.7)
 
 
 def published() -> Recipe:
