@@ -115,12 +115,20 @@ def quick() -> Recipe:
 
 
 def strong() -> Recipe:
-    """The best score per minute of larger networks, such as MODEL=resnet14x2."""
+    """For a network that can fit the images, such as MODEL=resnet14x2.
+
+    On dog-vs-cat-vs-bird, two cores of a Xeon with AMX: CV 0.900, private score 0.912, 18 min of
+    training; resnet14, which does not fit them anyway, 0.874 and 0.883 in 8 min.
+    """
     return replace(quick(), epochs=30, max_shift=0.125, cutmix=0.5)
 
 
 def speedrun() -> Recipe:
-    """To the published leaderboard score, 84.17 % on average over the folds, in least time."""
+    """To the published leaderboard score, 84.17 % on average over the folds, in little time.
+
+    On dog-vs-cat-vs-bird with resnet14 and subkernel, two cores of a Xeon with AMX: CV 0.849, private
+    score 0.865, 37 s a fold. With 11 epochs, 29 s a fold, it misses: 0.836.
+    """
     return replace(quick(), epochs=14, small_epochs=0.7)
 
 
