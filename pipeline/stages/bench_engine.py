@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.convs import apply_executions, choose_executions, set_execution
@@ -61,7 +61,7 @@ class Engine:
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             self._step(images, labels)
             torch.cuda.synchronize()
-        return sum(event.device_type == DeviceType.CUDA for event in seen.events() or ())
+        return len([event for event in seen.events() if event.device_type == DeviceType.CUDA])
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         gradients(self.state, images, labels)
