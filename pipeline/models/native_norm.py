@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import user_cache_folder, write_whole
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = (
@@ -103,14 +103,18 @@ def _call(direction: str, first: Tensor, *others: Tensor | None) -> Any:
     return lambda *last: function(*pointers, *shape, *last, torch.get_num_threads())
 
 
-def use_native_norms(model: nn.Module) -> bool:
-    """Turn every plain `nn.BatchNorm2d` below `model` into a native one, in place, if it can be."""
-    if native_norms_problem() is not None:
-        return False
+def use_native_norms(model: nn.Module) -> None:
+    """Turn every plain `nn.BatchNorm2d` below `model` into a native one, in place.
+
+    Raises:
+        ConfigError: this machine has no native code.
+    """
+    problem = native_norms_problem()
+    if problem is not None:
+        raise ConfigError(f"no native norms on this machine ({problem}); choose SET='norms=torch'")
     for module in model.modules():
         if type(module) is nn.BatchNorm2d and _is_usual(module):
             module.__class__ = NativeBatchNorm2d
-    return True
 
 
 def _is_usual(norm: nn.BatchNorm2d) -> bool:

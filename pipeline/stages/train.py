@@ -43,7 +43,7 @@ from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 6
+ENGINE_VERSION = 7
 
 
 def train(

@@ -204,14 +204,21 @@ def _precision(device: str) -> tuple[str, str]:
 
 def _norms(device: str, asked: Mapping[str, str]) -> tuple[str, str]:
     """Native norms wherever there can be some, unless the step is compiled with torch's."""
+    problem = _native_norms_problem(device, asked)
     if "norms" in asked:
-        return _one_of("norms", asked, ["native", "torch"]), _ASKED
+        norms = _one_of("norms", asked, ["native", "torch"])
+        if norms == "native" and problem is not None:
+            raise ConfigError(f"norms=native is not possible: {problem}; choose norms=torch")
+        return norms, _ASKED
+    return ("torch", problem) if problem else ("native", "norm, sum and ReLU in one step")
+
+
+def _native_norms_problem(device: str, asked: Mapping[str, str]) -> str | None:
     if device != "cpu":
-        return "torch", f"{device} has its own"
+        return f"{device} has its own"
     if asked.get("compile") == "on":
-        return "torch", "compiled with the step"
-    problem = native_norms_problem()
-    return ("native", "norm, sum and ReLU in one step") if problem is None else ("torch", problem)
+        return "compiled with the step"
+    return native_norms_problem()
 
 
 def _one_of(name: str, asked: Mapping[str, str], choices: list[str]) -> str:

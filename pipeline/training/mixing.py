@@ -1,7 +1,6 @@
-"""Augmentation that mixes two images of a batch, or hides a part of one; per image, on the device.
+"""Augmentation that mixes two images of a batch; drawn for each image, done on the device.
 
-cutout: DeVries and Taylor 2017, arXiv:1708.04552. mixup: Zhang et al. 2017, arXiv:1710.09412.
-cutmix: Yun et al. 2019, arXiv:1905.04899.
+mixup: Zhang et al. 2017, arXiv:1710.09412. cutmix: Yun et al. 2019, arXiv:1905.04899.
 """
 
 from __future__ import annotations
@@ -21,29 +20,21 @@ class Mixture:
     """What is done to each image of a batch.
 
     Attributes:
-        hidden: pixels that are hidden, bool [N, H, W].
         replaced: pixels that come from another image, bool [N, H, W].
         weight: of the image's own colours in the other pixels, [N].
     """
 
-    hidden: Tensor
     replaced: Tensor
     weight: Tensor
 
     def share(self) -> Mixture:
         """That of this process's part of the batch."""
-        return Mixture(
-            hidden=group.share(self.hidden),
-            replaced=group.share(self.replaced),
-            weight=group.share(self.weight),
-        )
+        return Mixture(replaced=group.share(self.replaced), weight=group.share(self.weight))
 
     def images(self, own: Tensor, others: Tensor) -> Tensor:
         """Float [N, H, W, C] from uint8 images and those that they are mixed with."""
         device = own.device
         own, others = own.float(), others.float()
-        grey = own.mean((1, 2), keepdim=True)
-        own = torch.where(self.hidden[..., None].to(device), grey, own)
         own = torch.lerp(others, own, self.weight[:, None, None, None].to(device))
         return torch.where(self.replaced[..., None].to(device), others, own)
 
@@ -63,12 +54,10 @@ def random_mixture(
     def draw() -> Tensor:
         return torch.rand(count, generator=generator)
 
-    side = torch.full((count,), recipe.cutout * min(size))
     chosen, length, weight = draw(), draw().sqrt(), draw()
     length = length * (chosen < recipe.cutmix)
     blended = (chosen >= recipe.cutmix) & (chosen < recipe.cutmix + recipe.mixup)
     return Mixture(
-        hidden=random_boxes(side, side, size, generator),
         replaced=random_boxes(length * size[0], length * size[1], size, generator),
         weight=torch.where(blended, torch.maximum(weight, 1 - weight), torch.ones(count)),
     )

@@ -30,7 +30,6 @@ class Recipe:
         label_smoothing: share of the target spread over all classes.
         dropout: before the head.
         max_shift: random shift, as a fraction of the image's shorter side.
-        cutout: side of the square that is hidden, as a fraction of the image's shorter side.
         cutmix: fraction of the images with a box from another one.
         mixup: fraction of the images blended with another one.
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
@@ -48,7 +47,6 @@ class Recipe:
     label_smoothing: float = 0.1
     dropout: float = 0.2
     max_shift: float = 0.125
-    cutout: float = 0.0
     cutmix: float = 0.0
     mixup: float = 0.0
     small_epochs: float = 0.0
@@ -68,8 +66,8 @@ class Recipe:
 
     @property
     def mixes(self) -> bool:
-        """Whether images are hidden in part, or mixed."""
-        return self.cutout > 0 or self.cutmix > 0 or self.mixup > 0
+        """Whether images are mixed."""
+        return self.cutmix > 0 or self.mixup > 0
 
     def side_for(self, epoch: int, side: int) -> int:
         """The shorter side, in pixels, of the images of this epoch; `side` is the full one."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -29,7 +26,7 @@ def native_and_exact(channels: int) -> tuple[NativeBatchNorm2d, nn.BatchNorm2d]:
     nn.init.uniform_(exact.weight, 0.5, 2)
     nn.init.normal_(exact.bias)
     holder = nn.Sequential(copy.deepcopy(exact))
-    assert use_native_norms(holder)
+    use_native_norms(holder)
     native = holder[0]
     assert isinstance(native, NativeBatchNorm2d)
     return native, exact.double()
@@ -117,7 +114,7 @@ def test_a_network_trains_to_the_same_gradients() -> None:
     torch.manual_seed(0)
     plain = make_model("resnet14", "subkernel", 3, 3, 0.0).to(memory_format=torch.channels_last)
     native = copy.deepcopy(plain)
-    assert use_native_norms(native)
+    use_native_norms(native)
     x = torch.randn(16, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     for net in (plain, native):
         net(x).square().sum().backward()
@@ -131,23 +128,3 @@ def test_norm_relu_of_any_norm() -> None:
     x, residual = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
 
     assert torch.equal(norm_relu(nn.Identity(), x, residual), torch.relu(x + residual))
-
-
-def test_without_a_compiler_the_librarys_norms_train(tmp_path) -> None:
-    script = (
-        "from pipeline.training.execution import choose_execution\n"
-        "chosen = choose_execution('cpu')\n"
-        "print(chosen.norms, chosen.reasons['norms'])"
-    )
-    without = {"CXX": "/no/such/compiler", "PIPELINE_CACHE": str(tmp_path)}
-
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **without},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert result.stdout.startswith("torch ")
-    assert "/no/such/compiler" in result.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,10 @@ def test_what_was_asked_for_wins() -> None:
         ({"compile": "yes"}, "compile='yes' is unknown; choose from on, off"),
         ({"threads": "0"}, "threads='0': a whole number from 1"),
         ({"device": "tpu"}, "device='tpu' is unknown; choose from auto, cpu, cuda"),
+        (
+            {"device": "cpu", "norms": "native", "compile": "on"},
+            "norms=native is not possible: compiled with the step; choose norms=torch",
+        ),
     ],
 )
 def test_a_bad_wish_is_refused(asked: dict[str, str], words: str) -> None:
@@ -86,23 +91,45 @@ def test_compiling_must_pay() -> None:
     assert "1.0e+06 pixels" in reason
 
 
-def test_where_no_compiler_is_found_the_reason_is_told() -> None:
-    """In a process of its own: torch remembers which compiler it found."""
-    script = (
-        "from pipeline.training.compilation import compile_decision\n"
-        "print(*compile_decision('cpu', pixels=1e12))"
-    )
-    without = {"CXX": "no-such-compiler", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
-
+def without_compiler(tmp_path: Path, script: str) -> str:
+    """What a script prints in a process of its own: torch remembers which compiler it found."""
+    without = {
+        "CXX": "/no/such/compiler",
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        "PIPELINE_CACHE": str(tmp_path),
+    }
+    command = [sys.executable, "-c", f"from pipeline.training.execution import *\n{script}"]
     result = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **without},
-        capture_output=True,
-        text=True,
-        check=True,
+        command, env={**os.environ, **without}, capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+def test_where_no_compiler_is_found_the_reason_is_told(tmp_path: Path) -> None:
+    told = without_compiler(tmp_path, "print(*compile_decision('cpu', pixels=1e12))")
+
+    assert told.startswith("False torch.compile does not work here")
+
+
+def test_without_a_compiler_the_librarys_norms_train(tmp_path: Path) -> None:
+    told = without_compiler(
+        tmp_path,
+        "chosen = choose_execution('cpu')\nprint(chosen.norms, chosen.reasons['norms'])",
     )
 
-    assert result.stdout.startswith("False torch.compile does not work here")
+    assert told.startswith("torch ")
+    assert "/no/such/compiler" in told
+
+
+def test_native_norms_asked_for_without_a_compiler_are_refused(tmp_path: Path) -> None:
+    told = without_compiler(
+        tmp_path,
+        "try:\n    choose_execution('cpu', asked={'norms': 'native'})\n"
+        "except ConfigError as err:\n    print(err)",
+    )
+
+    assert told.startswith("norms=native is not possible")
+    assert "/no/such/compiler" in told
 
 
 @pytest.mark.parametrize(

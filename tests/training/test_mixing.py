@@ -1,4 +1,4 @@
-"""Hidden and mixed images, and what becomes of their labels."""
+"""Mixed images, and what becomes of their labels."""
 
 from __future__ import annotations
 
@@ -31,20 +31,6 @@ def test_a_box_is_a_rectangle_of_its_size_cut_off_at_the_border() -> None:
     assert len(masks.flatten(1).unique(dim=0)) > 100
 
 
-def test_cutout_hides_pixels_and_leaves_the_label() -> None:
-    mixture = draw(cutout=0.5)
-    images = torch.randint(0, 256, (400, *SIZE, 3), dtype=torch.uint8)
-    labels = torch.arange(400) % 3
-
-    seen = mixture.images(images, images.roll(1, 0))
-    targets = mixture.targets(labels, labels.roll(1), 3)
-
-    assert torch.equal(targets, torch.nn.functional.one_hot(labels, 3).float())
-    changed = (seen != images).any(3)
-    assert not (changed & ~mixture.hidden).any()
-    assert seen[0][mixture.hidden[0]].unique(dim=0).shape == (1, 3)
-
-
 @pytest.mark.parametrize(("name", "share"), [("cutmix", 0.5), ("mixup", 0.3)])
 def test_targets_say_how_much_of_an_image_is_its_own(name: str, share: float) -> None:
     mixture = draw(**{name: share})
@@ -70,7 +56,7 @@ def test_mixed_batches_are_the_same_from_any_step_on() -> None:
         classes=4,
         mirror=True,
     )
-    recipe = Recipe(epochs=1, batch_size=32, cutout=0.25, cutmix=0.5, mixup=0.2)
+    recipe = Recipe(epochs=1, batch_size=32, cutmix=0.5, mixup=0.2)
 
     whole = list(epoch_batches(data, recipe, 32, seed=1))
     rest = list(epoch_batches(data, recipe, 32, seed=1, skip=2))
