@@ -19,7 +19,7 @@ from pipeline.reading import read_errors
 T = TypeVar("T")
 
 DEFINITION = "competition.toml"
-VALUES = ("label", "index", "probabilities", "probability")
+VALUES = ("label", "index", "labels", "indicators", "probabilities", "probability")
 LAYOUTS = ("folders", "table", "filenames", "pixels", "arrays", "idx")
 
 _CALLED: dict[Any, str] = {
@@ -40,6 +40,8 @@ class DataSpec:
     test: str | None = None
     id_column: str | None = None
     label_column: str | None = None
+    label_separator: str | None = None  # between the labels of one cell
+    label_columns: tuple[str, ...] = ()  # one column of 0 and 1 per class
     group_column: str | None = None
     size: int | None = None
     mirror: bool | None = None  # whether a mirrored image keeps its label (not so for digits)
@@ -66,12 +68,16 @@ class SubmissionSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Competition:
-    """One competition. `classes` empty: the sorted labels of the training data."""
+    """One competition. `classes` empty: the sorted labels of the training data.
+
+    `multi_label` says whether an image may have several labels, or none; None: read from the data.
+    """
 
     slug: str
     title: str = ""
     metric: str | None = None
     classes: tuple[str, ...] = ()
+    multi_label: bool | None = None
     data: DataSpec = field(default_factory=DataSpec)
     submission: SubmissionSpec = field(default_factory=SubmissionSpec)
 

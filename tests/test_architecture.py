@@ -20,6 +20,7 @@ FLOORS = {
     "competitions": 0,
     "workspace": 0,
     "convs": 0,
+    "metrics": 0,
     "models": 1,
     "data": 1,
     "training": 2,
@@ -31,7 +32,7 @@ FLOORS = {
     "commands": 4,
     "__main__": 5,
 }
-KERNEL_ROOMS = ("convs", "models", "data", "training")
+KERNEL_ROOMS = ("convs", "metrics", "models", "data", "training")
 KERNEL_STAGES = ("preprocess", "train", "predict", "submission", "kernel", "starting_weights")
 LAPTOP_PACKAGES = (
     "kaggle",

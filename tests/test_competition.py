@@ -61,7 +61,7 @@ def test_a_value_of_another_type(
         (b"[data]\nlayuot = 'table'", r"\[data\]: unknown key 'layuot'; known keys: layout"),
         (b"[data]\nlayout = 'tables'", r"\[data\]: layout='tables' is unknown; choose from"),
         (b"[data]\nsize = 4", r"\[data\]: size=4: choose 8 to 1024"),
-        (b"[submission]\nvalues = 'labels'", r"\[submission\]: values='labels' is unknown"),
+        (b"[submission]\nvalues = 'both'", r"\[submission\]: values='both' is unknown"),
         (b'classes = ["cat", "cat"]', "classes: 'cat' appears twice"),
     ],
 )

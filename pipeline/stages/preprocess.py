@@ -13,8 +13,8 @@ from pipeline.data.contact_sheet import write_contact_sheet
 from pipeline.data.fingerprint import raw_fingerprint
 from pipeline.data.layouts import RawDataset, mirror_reason, read_layout
 from pipeline.data.submission import SubmissionForm, read_form
+from pipeline.metrics import check_metric
 from pipeline.stages.console import say
-from pipeline.training.metrics import check_metric
 from pipeline.workspace import Workspace
 
 INFERRED = "competition.json"
@@ -71,7 +71,6 @@ def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Compe
         inferred, title=definition.title, metric=definition.metric, submission=form
     )
     if competition.metric is not None:
-        check_metric(competition.metric)
         return competition
     values_kind = submission_form(workspace, competition, cache).values
     metric = "accuracy" if values_kind in {"label", "index"} else "log_loss"
@@ -87,8 +86,10 @@ def submission_form(workspace: Workspace, competition: Competition, cache: Path)
 
 def _check_form_and_metric(raw: Path, dataset: RawDataset) -> None:
     """Read the submission form now, so that what it leaves open fails before any training."""
-    if dataset.competition.metric is not None:
-        check_metric(dataset.competition.metric)
+    competition = dataset.competition
+    if competition.metric is not None:
+        multi_label = bool(competition.multi_label)
+        check_metric(competition.metric, multi_label=multi_label, classes=len(dataset.classes))
     read_form(raw, dataset.competition, dataset.classes, dataset.test.ids)
 
 

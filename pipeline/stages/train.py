@@ -25,6 +25,7 @@ from pipeline.competition import Competition
 from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.data.cache import Part, TensorCache, load_cache
 from pipeline.errors import ConfigError
+from pipeline.metrics import score
 from pipeline.models import check_images
 from pipeline.stages.console import say, say_table
 from pipeline.stages.provenance import provenance
@@ -36,7 +37,6 @@ from pipeline.training.execution import Execution, choose_execution, for_network
 from pipeline.training.fold_process import Task
 from pipeline.training.folds import assign_folds, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
-from pipeline.training.metrics import score
 from pipeline.training.recipes import make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
 from pipeline.training.state import EpochMetrics

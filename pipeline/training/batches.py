@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.training import group
 from pipeline.training.augment import Views, fixed_view, random_views, take
-from pipeline.training.mixing import Mixture, random_mixture
+from pipeline.training.mixing import mixed_images, mixed_labels, random_weights
 from pipeline.training.prefetch import prefetched
 from pipeline.training.recipes import Recipe
 
@@ -42,11 +42,6 @@ class FoldData:
         """Whether each batch has to be brought to the device."""
         return self.images.device != self.labels.device
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """The images' height and width in pixels."""
-        return self.images.shape[1], self.images.shape[2]
-
     def seen(self, index: Tensor, views: Views) -> Batch:
         """The images `index` as seen through `views`, and their labels, on the device."""
         images, device = take(self.images, index, views), self.labels.device
@@ -65,7 +60,7 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Every training image once in random order, augmented; an incomplete last batch is left out.
 
-    Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe mixes
+    Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe blends
     images, both as floats: labels as class probabilities [batch, classes]. The first `skip` batches
     are left out: the others are the same with and without them. Processes that train the fold
     together get their share of each batch.
@@ -81,23 +76,22 @@ def _batches(data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int) -
     max_shift = recipe.shift_for(data.side)
     for step in range(steps_per_epoch(data, batch)):
         views = random_views(batch, max_shift, data.mirror, generator, device)
-        mixture = random_mixture(batch, data.size, recipe, generator) if recipe.mixes else None
+        weights = random_weights(batch, recipe.mixup, generator) if recipe.mixup else None
         if step < skip:
             continue
         index = order[step * batch : (step + 1) * batch]
         own = data.seen(group.share(index), views.share())
-        if mixture is None:
+        if weights is None:
             yield own
-        else:
+        else:  # each image with the one that stands before it in the whole batch
             others = data.seen(group.share(index.roll(1)), views.roll(1).share())
-            yield _mixed(data, own, others, mixture.share())
+            yield _mixed(data, own, others, group.share(weights))
 
 
-def _mixed(data: FoldData, own: Batch, others: Batch, mixture: Mixture) -> Batch:
-    """Each image with the one that stands before it in the whole batch."""
-    (images, labels), (other_images, other_labels) = own, others
-    targets = mixture.targets(labels, other_labels, data.classes)
-    return mixture.images(images, other_images), targets
+def _mixed(data: FoldData, own: Batch, others: Batch, weights: Tensor) -> Batch:
+    weights = weights.to(data.labels.device)
+    images = mixed_images(own[0], others[0], weights)
+    return images, mixed_labels(own[1], others[1], weights, data.classes)
 
 
 def valid_batches(data: FoldData, batch: int = 512) -> Iterator[Batch]:
