@@ -60,10 +60,10 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """Every training image once in random order, augmented; an incomplete last batch is left out.
 
-    Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe blends
-    images, both as floats: labels as class probabilities [batch, classes]. The first `skip` batches
-    are left out: the others are the same with and without them. Processes that train the fold
-    together get their share of each batch.
+    Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe
+    blends images, both as floats: labels as class probabilities [batch, classes]. The first `skip`
+    batches are left out: the others are the same with and without them. Processes that train the
+    fold together get their share of each batch.
     """
     batches = _batches(data, recipe, batch, seed, skip)
     return prefetched(batches) if data.is_streamed else batches

@@ -1,4 +1,4 @@
-"""mixup (Zhang et al. 2017, arXiv:1710.09412): images blended with one another, and their labels."""
+"""mixup (Zhang et al. 2017, arXiv:1710.09412): images blended with others, and their labels."""
 
 from __future__ import annotations
 
