@@ -155,7 +155,7 @@ def evaluate(
 ) -> tuple[float, float]:
     """Mean loss and accuracy on the fold's validation images, plain view, at size `side`.
 
-    Where images have several labels, both are means over the labels, too.
+    Where images have several labels, accuracy is the share of the labels that are right.
     """
     model.eval()
     loss = correct = torch.zeros((), device=data.labels.device)

@@ -16,8 +16,8 @@ from pipeline.training.recipes import Recipe
 def loss_of_labels(recipe: Recipe, data: FoldData) -> Callable[[Tensor, Tensor], Tensor]:
     """The mean loss of logits [N, classes] against labels, or targets of mixed images.
 
-    With one label per image it is cross-entropy over the classes; with several, that of each
-    label by itself, averaged over the labels.
+    With one label per image it is cross-entropy over the classes; with several, the sum over the
+    labels of each one's own: both are the negative log likelihood of what is known of the image.
 
     Where the recipe has `logit_adjustment` τ, the log of each class's frequency times τ is added to
     its logit in training alone (Menon et al. 2021, arXiv:2007.07314). Where it has `class_weights`
@@ -33,9 +33,9 @@ def loss_of_labels(recipe: Recipe, data: FoldData) -> Callable[[Tensor, Tensor],
                 "class_weights, logit_adjustment and balanced_sampling are for images with one "
                 "label each; leave them at 0"
             )
-        return lambda logits, labels: F.binary_cross_entropy_with_logits(
+        return lambda logits, labels: _of_each_label(
             logits, labels.float() * (1 - smoothing) + smoothing / 2
-        )
+        ).mean()
     if not recipe.evens_classes:
         return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=smoothing)
     frequency = class_frequencies(data)
@@ -56,9 +56,14 @@ def class_frequencies(data: FoldData) -> Tensor:
 def plain_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Of each image the loss without smoothing or weights, and whether it was answered rightly.
 
-    Both [N]; of several labels the mean, and the share of them that was.
+    Both [N]; of several labels the share that was.
     """
     if labels.ndim == 2:
-        losses = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
-        return losses.mean(1), ((logits > 0) == labels).float().mean(1)
+        right = ((logits > 0) == labels).float().mean(1)
+        return _of_each_label(logits, labels.float()), right
     return F.cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels
+
+
+def _of_each_label(logits: Tensor, targets: Tensor) -> Tensor:
+    """The loss [N] of images with any number of labels."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1)
