@@ -8,6 +8,7 @@ COMPETITION ?= dog-vs-cat-vs-bird## the competition's slug on Kaggle, or a folde
 CONV ?= subkernel## the convolution, such as channel-selection; an unknown one lists them all
 MODEL ?= resnet14## the network
 RECIPE ?= quick## how it is trained
+SIZE ?= 0## side of the images in pixels, 8 to 1024; 0: as the competition's definition says
 FOLDS ?= 5## number of cross-validation folds
 SEED ?= 0## every random stream derives from it
 WEIGHTS ?= auto## to start from: auto (what `make weights` made, else none), none or a .safetensors file
@@ -28,7 +29,7 @@ PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
-	--folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
+	--size '$(SIZE)' --folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
 	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' --launch '$(LAUNCH)' \
 	$(if $(FORCE),--force)
 

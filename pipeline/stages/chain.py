@@ -66,7 +66,7 @@ def _definition(settings: Settings) -> Iterator[Competition]:
     check_slug(settings.competition)
     with only_command(settings.workspace):
         folder = settings.workspace.competition(settings.competition)
-        yield load_competition(settings.competition, folder)
+        yield load_competition(settings.competition, folder).with_size(settings.size)
 
 
 def _train_until(

@@ -62,13 +62,24 @@ def _cache_key(raw: Path, definition: Competition) -> str:
     return content_key(
         {
             "raw": raw_fingerprint(raw),
-            "data": asdict(definition.data),
+            "data": _reading(definition),
             "classes": definition.classes,
             "multi_label": definition.multi_label,
             "sample": [definition.submission.sample, definition.submission.id],
             "version": CACHE_VERSION,
         }
     )
+
+
+def _reading(definition: Competition) -> dict[str, Any]:
+    """What the definition says of reading the files.
+
+    A key that came later is left out while it says what was done before: caches keep their names.
+    """
+    values = asdict(definition.data)
+    if values["resize"] in {None, "crop"}:
+        del values["resize"]
+    return values
 
 
 def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Competition:
