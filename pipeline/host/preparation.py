@@ -103,7 +103,9 @@ class Rerun:
 
     def solution(self) -> pd.DataFrame:
         """The hidden labels, as `Contests.solution` gives those of the known test set."""
-        table = pd.read_csv(self.labels, dtype={"id": str, "label": str, "public": bool})
+        types = {"id": str, "label": str, "public": bool}
+        # An image without a label has an empty cell.
+        table = pd.read_csv(self.labels, dtype=types, keep_default_na=False)
         return table.set_index("id")
 
 
