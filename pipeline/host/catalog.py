@@ -11,7 +11,7 @@ from pipeline.competition import Competition, load_competition
 from pipeline.errors import ConfigError
 from pipeline.host import layouts
 from pipeline.host.layouts import File, Part
-from pipeline.host.sources import cifar10, digits, mnist
+from pipeline.host.sources import bursts, cifar10, clothing, digits, grades, mnist, photos
 from pipeline.host.sources.images import Collection
 
 _NO_OVERRIDES = Path(os.devnull)
@@ -26,10 +26,16 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
+    "cat-or-dog-bursts": Recipe(bursts.load, layouts.table),
+    "clothing-skew": Recipe(clothing.load_skewed, layouts.folders),
+    "compression-grade": Recipe(grades.load, layouts.table),
     "digits": Recipe(digits.load, layouts.pixels),
     "dog-vs-cat-vs-bird": Recipe(cifar10.load_dog_cat_bird, layouts.folders),
     "fashion-mnist": Recipe(mnist.load_fashion_mnist, layouts.table),
     "mnist": Recipe(mnist.load_mnist, layouts.idx),
+    "photo-pieces": Recipe(photos.load, layouts.table),
+    "side-by-side": Recipe(clothing.load_pairs, layouts.table),
+    "vehicles": Recipe(cifar10.load_vehicles, layouts.table),
 }
 
 

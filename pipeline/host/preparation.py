@@ -29,6 +29,7 @@ _SEED = 20260101
 _PRIVATE_SHARE = 0.7
 _RERUN_SEED = 20260102
 _RERUN_SHARE = 0.6
+_SMALLEST_STRATUM = 4
 _FILES, _SOLUTION = "files", "solution.csv"
 # The oldest time a zip can hold: the same data always gives the same bytes.
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -102,7 +103,9 @@ class Rerun:
 
     def solution(self) -> pd.DataFrame:
         """The hidden labels, as `Contests.solution` gives those of the known test set."""
-        table = pd.read_csv(self.labels, dtype={"id": str, "label": str, "public": bool})
+        types = {"id": str, "label": str, "public": bool}
+        # An image without a label has an empty cell.
+        table = pd.read_csv(self.labels, dtype=types, keep_default_na=False)
         return table.set_index("id")
 
 
@@ -133,20 +136,14 @@ def _build_rerun(slug: str, state: State, folder: Path) -> None:
 
 def _parts(slug: str, train: Labelled, test: Labelled, first_id: int) -> tuple[Part, Part]:
     """Both parts with ids and class names; the test ids begin at `first_id`."""
-    classes = definition(slug).classes
+    competition = definition(slug)
     ids_are_rows = RECIPES[slug].layout is layouts.idx
-    return number(train, classes, 1), number(test, classes, 1 if ids_are_rows else first_id)
+    return number(train, competition, 1), number(test, competition, 1 if ids_are_rows else first_id)
 
 
 def _files(slug: str, train: Part, test: Part) -> Iterator[File]:
     """Everything that the competition serves."""
-    competition = definition(slug)
-    sample = layouts.sample_submission(
-        test.ids,
-        competition.submission.id or "id",
-        competition.submission.target or "label",
-        competition.classes[0],
-    )
+    sample = layouts.sample_submission(test.ids, definition(slug))
     return chain([sample], RECIPES[slug].layout(train, test))
 
 
@@ -159,13 +156,24 @@ def _shuffled(collection: Collection) -> Collection:
 
 
 def hidden_labels(test: Part) -> pd.DataFrame:
-    """The solution: id, label, public; 30 % of each class is public."""
-    private = train_test_split(
-        test.ids, test_size=_PRIVATE_SHARE, stratify=test.labels, random_state=_SEED
-    )[1]
+    """The solution: id, label, public; 30 % of each class is public, no group is in both parts."""
     solution = pd.DataFrame({"id": test.ids, "label": test.labels})
-    solution["public"] = ~solution["id"].isin(private)
+    units = pd.Series(next(iter(test.groups.values()), test.ids))
+    firsts = ~units.duplicated()
+    private = train_test_split(
+        units[firsts],
+        test_size=_PRIVATE_SHARE,
+        stratify=_strata(solution["label"][firsts]),
+        random_state=_SEED,
+    )[1]
+    solution["public"] = ~units.isin(private)
     return solution
+
+
+def _strata(labels: pd.Series) -> pd.Series:
+    """The labels to draw by; those too rare for both parts count as the most frequent one."""
+    counts = labels.value_counts()
+    return labels.where(labels.map(counts) >= _SMALLEST_STRATUM, counts.index[0])
 
 
 def write_archive(path: Path, files: Iterator[File]) -> list[ServedFile]:
@@ -189,6 +197,6 @@ def write_archive(path: Path, files: Iterator[File]) -> list[ServedFile]:
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, _NO_TIME)
     entry.external_attr = 0o644 << 16
-    # A PNG is compressed already.
-    entry.compress_type = zipfile.ZIP_STORED if name.endswith(".png") else zipfile.ZIP_DEFLATED
+    is_compressed = name.endswith((".png", ".jpg"))
+    entry.compress_type = zipfile.ZIP_STORED if is_compressed else zipfile.ZIP_DEFLATED
     return entry

@@ -22,7 +22,7 @@ from pipeline.host.scoring import score_submission
 
 CLASSES = ("cat", "dog")
 IDS = ["1", "02", "x", "é"]
-PETS = Competition(slug="pets", classes=CLASSES, submission=SubmissionSpec(positive="dog"))
+PETS = Competition(slug="pets", classes=CLASSES)
 SOLUTION = pd.DataFrame(
     {"label": ["cat", "dog", "cat", "dog"], "public": [True, True, False, False]},
     index=pd.Index(IDS, name="id"),
@@ -96,7 +96,9 @@ def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
         refused = ""
     except SubmissionError as err:
         refused = str(err)
-    return refused, score_submission(csv, replace(PETS, metric=metric), SOLUTION).error
+    spec = SubmissionSpec(values=VALUES[metric], positive=form.positive)
+    competition = replace(PETS, metric=metric, submission=spec)
+    return refused, score_submission(csv, competition, SOLUTION).error
 
 
 @pytest.mark.parametrize("metric", WHOLE)

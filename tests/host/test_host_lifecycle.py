@@ -174,7 +174,9 @@ def test_keys_are_stored_as_hashes_only(tmp_path: Path) -> None:
 
 def test_unknown_competition() -> None:
     with (
-        pytest.raises(ConfigError, match="no competition 'dogs'; choose from digits, dog-vs-cat"),
+        pytest.raises(
+            ConfigError, match="no competition 'dogs'; choose from cat-or-dog-bursts, clothing"
+        ),
         local_host("dogs"),
     ):
         pass

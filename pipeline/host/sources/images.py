@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +17,25 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Images uint8 [N,H,W] or [N,H,W,3] and their class numbers uint8 [N]."""
+    """Images and their labels, row by row.
 
-    images: Pixels
-    labels: Pixels
+    Attributes:
+        images: uint8 [N,H,W] or [N,H,W,3] or, of several sizes, whole JPEG files, bytes [N].
+        labels: class numbers uint8 [N] or, where an image has several, bool [N, classes].
+        groups: a number for images that belong together [N]; None: each stands for itself.
+    """
+
+    images: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Labelled:
         """The images and labels at `rows`, in that order."""
-        return Labelled(self.images[rows], self.labels[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return Labelled(self.images[rows], self.labels[rows], groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,25 @@ class Collection:
 
     train: Labelled
     test: Labelled
+
+
+def first_of_each(part: Labelled, classes: Sequence[int], counts: int | Sequence[int]) -> Labelled:
+    """The first images of each class, as many as `counts` says, in their order.
+
+    Args:
+        part: images with one label each.
+        classes: the wanted class numbers; they become 0, 1, ... in this order.
+        counts: how many of each; one number holds for all.
+    """
+    wanted = np.broadcast_to(counts, len(classes))
+    rows = [
+        np.flatnonzero(part.labels == label)[:count]
+        for label, count in zip(classes, wanted, strict=True)
+    ]
+    chosen = part.take(np.sort(np.concatenate(rows)))
+    new_number = np.zeros(256, np.uint8)
+    new_number[list(classes)] = np.arange(len(classes))
+    return Labelled(chosen.images, new_number[chosen.labels])
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ def _fashion(read: Callable[[str], bytes]) -> Collection:
 
 
 def _collect(read: Callable[[str], bytes], train: Fingerprint, test: Fingerprint) -> Collection:
-    arrays = [parse_idx(read(name), name) for name in _FILES]
-    collection = Collection(Labelled(*arrays[:2]), Labelled(*arrays[2:]))
+    images, labels, test_images, test_labels = (parse_idx(read(name), name) for name in _FILES)
+    collection = Collection(Labelled(images, labels), Labelled(test_images, test_labels))
     train.check(collection.train, "the training part")
     test.check(collection.test, "the test part")
     return collection
