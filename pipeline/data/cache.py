@@ -1,7 +1,7 @@
 """The tensor cache: a competition's images decoded once, loaded by memory map.
 
 A cache folder holds train.safetensors and test.safetensors, each with one uint8 array of images
-[N, H, W, C], ids as UTF-8 bytes with offsets, and int64 labels and groups where there are any.
+[N, H, W, C], ids as UTF-8 bytes with offsets, and labels and groups where there are any.
 The description in each file's metadata holds the classes and why the images have this size.
 """
 
@@ -47,7 +47,10 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Training or test images, uint8 [N, H, W, C] and memory-mapped, with what belongs to them."""
+    """Training or test images, uint8 [N, H, W, C] and memory-mapped, with what belongs to them.
+
+    Labels are class numbers int64 [N] or, where an image may have several, bool [N, classes].
+    """
 
     images: Tensor
     ids: list[str]
@@ -55,7 +58,7 @@ class Part:
     groups: list[str] | None = None
 
     def known_labels(self) -> Tensor:
-        """The labels, int64 [N].
+        """The labels, int64 [N] or bool [N, classes].
 
         Raises:
             DataError: these images have none.
@@ -72,6 +75,11 @@ class TensorCache:
     train: Part
     test: Part
     classes: tuple[str, ...]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.train.known_labels().ndim == 2
 
 
 def build_cache(dataset: RawDataset, folder: Path) -> str:
@@ -203,9 +211,13 @@ def _tensors(
     part: RawPart, pixels: NDArray[np.uint8], classes: tuple[str, ...]
 ) -> dict[str, Tensor]:
     tensors = {"images": torch.from_numpy(pixels), **_text_tensors("ids", part.ids)}
+    positions = {name: position for position, name in enumerate(classes)}
     if part.labels is not None:
-        positions = {name: position for position, name in enumerate(classes)}
         tensors["labels"] = torch.tensor([positions[label] for label in part.labels])
+    if part.label_sets is not None:
+        tensors["labels"] = torch.zeros(len(part.ids), len(classes), dtype=torch.bool)
+        for row, names in enumerate(part.label_sets):
+            tensors["labels"][row, [positions[name] for name in names]] = True
     if part.groups is not None:
         tensors |= _text_tensors("groups", part.groups)
     return tensors

@@ -74,7 +74,7 @@ def _fold(
     settings: Settings, competition: Competition, data: TensorCache, device: torch.device
 ) -> FoldData:
     labels = data.train.known_labels()
-    numbers = assign_folds(labels.tolist(), data.train.groups, settings.folds, settings.seed)
+    numbers = assign_folds(labels.numpy(), data.train.groups, settings.folds, settings.seed)
     return FoldData(
         images=data.train.images.to(device),
         labels=labels.to(device),

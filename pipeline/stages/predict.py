@@ -33,7 +33,9 @@ def predict(folder: Path, cache: Path) -> Path:
     for number in tqdm(run.folds, desc="predict", unit="fold", dynamic_ncols=True):
         verify_manifest(run.fold(number))
         model = run.network.load(run.fold(number)).to(images.device)
-        total += predict_probabilities(model, images, index, run.mirror, execution)
+        total += predict_probabilities(
+            model, images, index, run.mirror, execution, multi_label=run.multi_label
+        )
     write_probabilities(
         path, probability_table(data.test.ids, total / len(run.folds), data.classes)
     )

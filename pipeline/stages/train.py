@@ -185,6 +185,7 @@ def _identity(
         "competition": competition.slug,
         "cache": cache.name,
         "mirror": competition.data.mirror,
+        "multi_label": data.multi_label,
         "folds": {"count": settings.folds, "sha256": sha256_of(fold_map)},
         "seed": settings.seed,
         "network": asdict(network),
@@ -196,8 +197,8 @@ def _identity(
 
 def _fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
     """The saved fold map of these images; every run with the same folds and seed shares it."""
-    labels = part.known_labels().tolist()
-    made_from = [part.ids, labels, part.groups]
+    labels = part.known_labels().numpy()
+    made_from = [part.ids, labels.tolist(), part.groups]
     name = f"{settings.folds}-seed{settings.seed}-{content_key(made_from, 8)}.csv"
     path = settings.workspace.folds(competition.slug) / name
     if not path.exists():
@@ -222,10 +223,9 @@ def _cross_validate(
 ) -> dict[str, Any]:
     """Each fold's score on its out-of-fold predictions, their mean and standard deviation."""
     metric = competition.metric or "accuracy"
-    label_of = pd.Series(data.train.known_labels().numpy(), index=data.train.ids)
-    scores = [
-        score(metric, label_of.loc[table.index].to_numpy(), table.to_numpy()) for table in tables
-    ]
+    labels = data.train.known_labels().numpy()
+    row_of = pd.Series(range(len(labels)), index=data.train.ids)
+    scores = [score(metric, labels[row_of.loc[table.index]], table.to_numpy()) for table in tables]
     if not np.isfinite(scores).all():
         raise ConfigError(
             f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "

@@ -140,7 +140,12 @@ def _write_results(
     weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     probabilities = predict_probabilities(
-        state.model, fold_data.images, fold_data.valid, run.mirror, run.execution
+        state.model,
+        fold_data.images,
+        fold_data.valid,
+        run.mirror,
+        run.execution,
+        multi_label=run.multi_label,
     )
     ids = [data.train.ids[row] for row in fold_data.valid.tolist()]
     write_probabilities(folder / OUT_OF_FOLD, probability_table(ids, probabilities, data.classes))

@@ -22,21 +22,23 @@ def predict_probabilities(
     index: Tensor,
     mirror: bool,
     execution: Execution,
+    *,
+    multi_label: bool = False,
     batch_pixels: int = 2**19,
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
-    `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken. The model itself
-    stays as it is: what predicts is its fused form.
+    `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken or, where an image
+    may have several labels, the sigmoid of each. The model itself stays as it is: what predicts is
+    its fused form.
     """
     fused = fuse(model)
     batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
-    parts = [
-        torch.stack([_logits(fused, seen, execution) for seen in _views(images, rows, mirror)])
-        .mean(0)
-        .softmax(1)
-        for rows in index.split(batch)
-    ]
+    parts = []
+    for rows in index.split(batch):
+        views = [_logits(fused, seen, execution) for seen in _views(images, rows, mirror)]
+        logits = torch.stack(views).mean(0)
+        parts.append(logits.sigmoid() if multi_label else logits.softmax(1))
     return torch.cat(parts).cpu()
 
 

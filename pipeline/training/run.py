@@ -103,6 +103,11 @@ class Run:
         return bool(self.record["mirror"])
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return bool(self.record["multi_label"])
+
+    @property
     def seed(self) -> int:
         """Every random stream derives from it."""
         return int(self.record["seed"])
