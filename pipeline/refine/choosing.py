@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.stats import spearmanr
-
-from pipeline.metrics.decisions import Probabilities
 
 _AGREEMENT = 0.5
 _FEWEST = 4
@@ -23,14 +22,14 @@ class Entry:
         cv: mean over the folds.
         cv_error: standard error of that mean.
         public: None where the host did not tell it.
-        predictions: of the test images [N, classes]; None where they are not there any more.
+        predictions: of the test images, by id and class; None where they are not there any more.
     """
 
     name: str
     cv: float
     cv_error: float
     public: float | None
-    predictions: Probabilities | None
+    predictions: pd.DataFrame | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,16 @@ def _insurance(entries: Sequence[Entry], rest: Sequence[int], first: int) -> Cho
     place = min(known, key=lambda place: known[place])
     return Choice(
         place,
-        f"insurance: of {len(known)} within two standard errors of the best CV, its predictions "
-        f"are the least like the first one's (correlation {known[place]:.3f})",
+        f"insurance: within two standard errors of the best CV, as {len(known)} are, and least "
+        f"like the first one in its predictions (correlation {known[place]:.3f})",
     )
 
 
 def _correlation(one: Entry, other: Entry) -> float | None:
     if one.predictions is None or other.predictions is None:
         return None
-    return float(np.corrcoef(one.predictions.ravel(), other.predictions.ravel())[0, 1])
+    joined = other.predictions.reindex(index=one.predictions.index, columns=one.predictions.columns)
+    if joined.isna().to_numpy().any():
+        return None
+    pair = one.predictions.to_numpy().ravel(), joined.to_numpy().ravel()
+    return float(np.corrcoef(*pair)[0, 1])

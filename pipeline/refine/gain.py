@@ -45,9 +45,6 @@ class Gain:
             return "within noise"
         return "better" if self.mean > 0 else "worse"
 
-    def __str__(self) -> str:
-        return f"gain {self.mean:+.4f} ± {self.noise:.4f}: {self.verdict}"
-
     def as_dict(self) -> dict[str, Any]:
         """Everything, for the record."""
         return {**asdict(self), "noise": self.noise, "verdict": self.verdict}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -66,7 +67,7 @@ def plot_decision(title: str, decision: Decision, classes: Sequence[str]) -> byt
     figure, (axes,) = _figure(title, rows=1)
     names = list(classes)
     if decision.kind == "cuts":
-        names = [f"{low} | {high}" for low, high in zip(classes, classes[1:], strict=False)]
+        names = [f"{low} | {high}" for low, high in pairwise(classes)]
     axes.bar_label(axes.barh(names, decision.values), fmt="%.3f")
     axes.invert_yaxis()
     axes.margins(x=0.15)

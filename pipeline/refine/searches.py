@@ -32,7 +32,8 @@ def search_weights(metric: str, truth: NDArray[Any], probabilities: Probabilitie
             weights[number], best = _best_weight(metric, truth, there, logs, weights, number)
         if best <= before + _ENOUGH:
             break
-    return np.exp(weights - weights.mean())
+    factors: Numbers = np.exp(weights - weights.mean())
+    return factors
 
 
 def _best_weight(
@@ -132,7 +133,9 @@ def _best_cut(
     decided = np.searchsorted(cuts, expected, "right")
     between = (decided == place) | (decided == place + 1)
     candidates = _middles(expected[between])
-    candidates = np.sort(np.append(candidates[(candidates > low) & (candidates < high)], cuts[place]))
+    candidates = np.sort(
+        np.append(candidates[(candidates > low) & (candidates < high)], cuts[place])
+    )
     order = np.argsort(expected[between], kind="stable")
     numbers = truth[between][order]
     below = np.searchsorted(expected[between][order], candidates)  # images under each candidate

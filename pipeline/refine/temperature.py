@@ -44,8 +44,10 @@ def at_temperature(
     """
     likely = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST if multi_label else None)
     if multi_label:
-        return expit((np.log(likely) - np.log1p(-likely)) / temperature)
-    return softmax(np.log(likely) / temperature, axis=1)
+        scaled: Probabilities = expit((np.log(likely) - np.log1p(-likely)) / temperature)
+    else:
+        scaled = softmax(np.log(likely) / temperature, axis=1)
+    return scaled
 
 
 def fit_temperature(truth: Truth, probabilities: Probabilities) -> float:

@@ -17,13 +17,14 @@ from pipeline.competition import Competition
 from pipeline.data.cache import TensorCache, load_cache
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics.decisions import Probabilities
+from pipeline.stages.console import say
 from pipeline.stages.predict import PREDICTIONS, predict
+from pipeline.stages.train import cv_text
 from pipeline.training.folds import read_folds
-from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD
+from pipeline.training.run import FOLDS, MADE_FROM, OUT_OF_FOLD, RECORD
 from pipeline.training.tables import read_probabilities
 from pipeline.workspace import Workspace
 
-MADE_FROM = "made_from"
 ALL = "all"
 
 
@@ -143,6 +144,23 @@ def open_member(
     return Member(folder, record, data)
 
 
+def finished_run(workspace: Workspace, competition: Competition, cache: Path, name: str) -> Path:
+    """The folder of the finished run `name`, whose images are those of the cache.
+
+    Raises:
+        ConfigError: there is none, or it was made from other images and is not predicted.
+    """
+    member = open_member(workspace, competition, load_cache(cache), name)
+    made_from = member.record["cache"]
+    if made_from != cache.name and not (member.folder / PREDICTIONS).exists():
+        raise ConfigError(
+            f"RUN={name!r} was trained on the tensors {made_from!r}, and the files now give "
+            f"{cache.name!r}: it cannot predict them; train it again"
+        )
+    say("run", f"{member.folder} ({cv_text(member.record['cv'])})")
+    return member.folder
+
+
 def find_run(workspace: Workspace, slug: str, name: str) -> Path:
     """The folder of the run `name`.
 
@@ -160,9 +178,7 @@ def find_run(workspace: Workspace, slug: str, name: str) -> Path:
     return workspace.runs(slug) / name
 
 
-def all_trained(
-    workspace: Workspace, competition: Competition, cache: Path, fold_map: Path
-) -> Iterator[str]:
+def all_trained(workspace: Workspace, competition: Competition, fold_map: Path) -> Iterator[str]:
     """The names of all finished runs with this fold map that were trained, not made from others."""
     sha256 = sha256_of(fold_map)
     for path in sorted(workspace.runs(competition.slug).glob(f"*/{RECORD}")):
@@ -207,7 +223,9 @@ def _check_folds(first: Member, other: Member) -> None:
 
 def _predict(workspace: Workspace, member: Member) -> None:
     if not (member.folder / PREDICTIONS).exists():
-        predict(member.folder, workspace.caches(member.record["competition"]) / member.record["cache"])
+        predict(
+            member.folder, workspace.caches(member.record["competition"]) / member.record["cache"]
+        )
 
 
 def _check_same(path: Path, what: str, given: pd.Index, expected: Sequence[str]) -> None:
