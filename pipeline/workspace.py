@@ -43,6 +43,11 @@ class Workspace:
         return self.root / "submissions" / "ledger.jsonl"
 
     @property
+    def selection(self) -> Path:
+        """The uploads that were chosen as final, beside the ledger."""
+        return self.root / "submissions" / "selected.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one command that works in this checkout."""
         return self.root / "data" / ".lock"

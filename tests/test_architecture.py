@@ -24,6 +24,7 @@ FLOORS = {
     "models": 1,
     "data": 1,
     "training": 2,
+    "refine": 2,
     "client": 2,
     "host": 2,
     "notebooks": 2,

@@ -49,6 +49,8 @@ class Settings:
     launch: str = "auto"
     """Where folds train: auto (each GPU a fold of its own, or the CPU), ddp (all GPUs one fold
     together), or ray (tasks of a running Ray cluster)."""
+    run: str = ""
+    """A finished run by name, in place of the one that the other choices make."""
     root: Path = Path()
     """The folder that holds data/ and submissions/."""
 

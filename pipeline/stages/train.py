@@ -92,7 +92,7 @@ def train_all(
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
-    fold_map = _fold_map(settings, competition, data.train)
+    fold_map = shared_fold_map(settings, competition, data.train)
     weights = starting_weights(settings)
     identity = _identity(settings, competition, cache, data, fold_map, weights)
     name = f"{settings.conv}-{content_key(identity, 8)}"
@@ -195,7 +195,7 @@ def _identity(
     }
 
 
-def _fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
+def shared_fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
     """The saved fold map of these images; every run with the same folds and seed shares it."""
     labels = part.known_labels().numpy()
     made_from = [part.ids, labels.tolist(), part.groups]
