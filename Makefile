@@ -23,17 +23,19 @@ CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains 
 SEEDS ?= 0## seeds of a sweep, separated by commas
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
+RUN ?=## the run whose out-of-fold predictions audit checks labels by; empty: the best one
+GROUP ?=## 1 makes audit list the copies it finds, and folds keep them together
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv
-RUN := $(VENV)/bin/python -m pipeline
+PIPELINE := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
 	--folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
 	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' --launch '$(LAUNCH)' \
 	$(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find sweep push kernels weights ledger summary profile bench host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep push kernels weights ledger summary profile bench host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -51,7 +53,7 @@ $(VENV)/installed: requirements.txt
 	@touch $@
 
 download preprocess train predict submission submit export lr-find: $(VENV)/installed
-	@$(RUN) $@ $(OPTIONS)
+	@$(PIPELINE) $@ $(OPTIONS)
 
 download: ## get the competition's files into data/<competition>/raw/
 preprocess: ## decode the images into a tensor cache, with a contact sheet to look at
@@ -62,32 +64,35 @@ submit: ## upload it, wait for the score, note it in the ledger
 export: ## write the trained, fused network of every fold as ONNX
 lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
 
+audit: $(VENV)/installed ## copies, suspect labels, train against test: what to know before trusting the data
+	@$(PIPELINE) audit $(OPTIONS) --run '$(RUN)' $(if $(GROUP),--group)
+
 sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
-	@$(RUN) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'
+	@$(PIPELINE) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'
 
 push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its submission, submit it
-	@$(RUN) push $(OPTIONS) --via '$(VIA)'
+	@$(PIPELINE) push $(OPTIONS) --via '$(VIA)'
 
 kernels: $(VENV)/installed ## write the notebooks under kernels/ anew from the package
-	@$(RUN) kernels
+	@$(PIPELINE) kernels
 
 weights: $(VENV)/installed ## keep the published weights of MODEL, here and as a private dataset on Kaggle
-	@$(RUN) weights $(OPTIONS)
+	@$(PIPELINE) weights $(OPTIONS)
 
 ledger: $(VENV)/installed ## print every upload: cross-validation beside public and private score
-	@$(RUN) ledger
+	@$(PIPELINE) ledger
 
 summary: $(VENV)/installed ## shapes, parameters and multiply-accumulates of MODEL with CONV, layer by layer
-	@$(RUN) summary --model '$(MODEL)' --conv '$(CONV)'
+	@$(PIPELINE) summary --model '$(MODEL)' --conv '$(CONV)'
 
 profile: $(VENV)/installed ## time and memory of every convolution and execution, beside the standard one
-	@$(RUN) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
+	@$(PIPELINE) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
 
 bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
-	@$(RUN) bench $(OPTIONS)
+	@$(PIPELINE) bench $(OPTIONS)
 
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
-	@$(RUN) host
+	@$(PIPELINE) host
 
 lint: $(VENV)/installed ## ruff and mypy
 	@$(VENV)/bin/ruff check .

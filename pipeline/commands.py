@@ -96,6 +96,18 @@ def sweep(
     train_variants(settings, convs.split(","), seeds.split(","))
 
 
+def audit(settings: Options, run: str = "", group: bool = False) -> None:
+    """Look for copies, suspect labels and a shift between training and test images; a report.
+
+    Args:
+        run: folder name of the run whose out-of-fold predictions check the labels; the best one.
+        group: write data/<competition>/duplicates.csv: new folds then keep copies together.
+    """
+    from pipeline.stages.audit import audit as look
+
+    look(settings, run=run, group=group)
+
+
 def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
@@ -128,6 +140,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "submit": _stage("submit", "Upload submission.csv and wait for the score."),
     "export": _stage("export", "Write the trained, fused network of every fold as ONNX."),
     "lr-find": _stage("lr-find", "Suggest a learning rate by a range test, with a plot."),
+    "audit": audit,
     "ledger": ledger,
     "kernels": kernels,
     "push": push,

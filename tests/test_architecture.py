@@ -23,6 +23,7 @@ FLOORS = {
     "models": 1,
     "data": 1,
     "training": 2,
+    "audit": 2,
     "client": 2,
     "host": 2,
     "notebooks": 2,
@@ -47,6 +48,7 @@ LAPTOP_PACKAGES = (
     "jupytext",
     "nbformat",
     "nbclient",
+    "jinja2",
 )
 
 

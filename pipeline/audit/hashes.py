@@ -11,8 +11,7 @@ from scipy.fft import dct
 from pipeline.audit.views import SIDE, Floats, Images, View, transformed
 
 _FREQUENCIES = 8
-_ROWS, _COLUMNS = 32, 4096  # a block of XORs that stays in a core's cache
-_GATHERED = 128  # rows whose pairs are handed on together
+_ROWS, _COLUMNS = 64, 4096  # a block of XORs that stays in a core's cache
 
 
 def perceptual_hashes(grey: Images, view: View) -> NDArray[np.uint64]:
@@ -36,14 +35,13 @@ def close_pairs(
     Every pair is looked at (len(first) x len(second) XORs and bit counts, in blocks that stay in
     the cache, about half a nanosecond each), so none is missed. Few pairs are held at a time.
     """
-    for start in range(0, len(first), _GATHERED):
-        stop = min(start + _GATHERED, len(first))
+    for start in range(0, len(first), _ROWS):
         found = [
-            (i + row, j + column)
-            for row in range(start, stop, _ROWS)
+            (start + i, column + j)
             for column in range(0, len(second), _COLUMNS)
-            for i, j in [_near(first[row : row + _ROWS], second[column : column + _COLUMNS], radius)]
-            if len(i)
+            for i, j in _near(
+                first[start : start + _ROWS], second[column : column + _COLUMNS], radius
+            )
         ]
         if found:
             yield np.concatenate([i for i, _ in found]), np.concatenate([j for _, j in found])
@@ -51,10 +49,12 @@ def close_pairs(
 
 def _near(
     first: NDArray[np.uint64], second: NDArray[np.uint64], radius: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The pairs of one block, if it has any."""
     distance = np.bitwise_count(first[:, None] ^ second[None])
     places = np.flatnonzero(distance <= radius)
-    return np.divmod(places, len(second))
+    if len(places):
+        yield np.divmod(places, len(second))
 
 
 def _cosines() -> Floats:

@@ -65,8 +65,8 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
 
     Candidates are pairs whose hashes differ in at most 12 of 63 bits in one of ten views (twenty
     with `mirror`: mirrored copies count); those whose details agree by `required` at the best
-    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing pixels is linear
-    in the candidates, of which there are many only where all images look alike.
+    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
+    pixels is linear in the candidates, of which there are many only where all images look alike.
     """
     textured = np.flatnonzero(~is_flat(grey))
     images = grey[textured]
@@ -93,13 +93,18 @@ def _pairs_in(
     seen_whole, seen = perceptual_hashes(images, View()), perceptual_hashes(images, view)
     whole, other = unit_details(images, View()), unit_details(images, view)
     found: tuple[list[int], list[int], list[float]] = ([], [], [])
-    for i, j in close_pairs(seen_whole, seen, RADIUS):
-        apart = i != j
-        i, j = i[apart], j[apart]
-        worth = dot_products(whole, i, other, j) > _WORTH_ALIGNING
-        i, j = i[worth], j[worth]
+    for candidates in close_pairs(seen_whole, seen, RADIUS):
+        i, j = _where(candidates[0] != candidates[1], *candidates)
+        i, j = _where(dot_products(whole, i, other, j) > _WORTH_ALIGNING, i, j)
         similarity = aligned_similarity(images[i], images[j], view)
         same = similarity >= required
-        for values, new in zip(found, (i, j, similarity), strict=True):
-            values += new[same].tolist()
+        found[0].extend(i[same].tolist())
+        found[1].extend(j[same].tolist())
+        found[2].extend(similarity[same].tolist())
     return found
+
+
+def _where(
+    chosen: NDArray[np.bool_], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return i[chosen], j[chosen]
