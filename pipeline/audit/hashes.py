@@ -11,7 +11,7 @@ from scipy.fft import dct
 from pipeline.audit.views import SIDE, Floats, Images, View, transformed
 
 _FREQUENCIES = 8
-_ROWS, _COLUMNS = 64, 4096  # a block of XORs that stays in a core's cache
+_ROWS, _COLUMNS = 32, 4096  # a block of XORs that stays in a core's cache
 
 
 def perceptual_hashes(grey: Images, view: View) -> NDArray[np.uint64]:
@@ -22,7 +22,7 @@ def perceptual_hashes(grey: Images, view: View) -> NDArray[np.uint64]:
     """
     cosines = _cosines()
     found = transformed(grey, cosines @ view.rows(), cosines @ view.columns())
-    bits = found.reshape(len(grey), -1) > 0
+    bits = found.reshape(-1, _FREQUENCIES**2) > 0
     bits[:, 0] = False  # the mean, whose sign says nothing
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
 
@@ -33,7 +33,7 @@ def close_pairs(
     """Positions (i, j) where `first[i]` and `second[j]` differ in at most `radius` bits.
 
     Every pair is looked at (len(first) x len(second) XORs and bit counts, in blocks that stay in
-    the cache, about half a nanosecond each), so none is missed. Few pairs are held at a time.
+    the cache, about a nanosecond each), so none is missed. Few pairs are held at a time.
     """
     for start in range(0, len(first), _ROWS):
         found = [

@@ -68,5 +68,5 @@ def _contradicted(labels: NDArray[np.int64], probabilities: NDArray[np.float64])
             "confident": above[rows, predicted] >= 0,
         }
     )
-    contradicted: pd.DataFrame = table[predicted != labels]
+    contradicted: pd.DataFrame = table[above[rows, predicted] > above[rows, labels]]
     return contradicted
