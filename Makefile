@@ -18,7 +18,7 @@ EXECUTION ?= auto## how the convolutions compute; auto times what the variant of
 SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
-RUN ?=## a finished run by name: predict, submission, submit, export take it, calibrate and thresholds need it
+RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate and thresholds need it
 RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and SEED
 BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
@@ -27,6 +27,7 @@ CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains 
 SEEDS ?= 0## seeds of a sweep, separated by commas
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
+GROUP ?=## 1 makes audit list the copies it finds, and folds keep them together
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv
@@ -37,7 +38,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find sweep calibrate thresholds blend select push kernels weights ledger summary profile bench host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend select push kernels weights ledger summary profile bench host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -65,6 +66,9 @@ submission: ## write and check submission.csv
 submit: ## upload it, wait for the score, note it in the ledger
 export: ## write the trained, fused network of every fold as ONNX
 lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
+
+audit: $(VENV)/installed ## copies, suspect labels, train against test: what to know before trusting the data
+	@$(PIPELINE) audit $(OPTIONS) $(if $(GROUP),--group)
 
 sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
 	@$(PIPELINE) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'

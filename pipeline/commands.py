@@ -129,6 +129,19 @@ def select(settings: Options) -> None:
     choose(settings)
 
 
+def audit(settings: Options, group: bool = False) -> None:
+    """Look for copies, suspect labels and a shift between training and test images; a report.
+
+    The predictions of the run that is named, or of the best one, check the labels.
+
+    Args:
+        group: write data/<competition>/duplicates.csv: new folds then keep copies together.
+    """
+    from pipeline.stages.audit import audit as look
+
+    look(settings, group=group)
+
+
 def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
@@ -161,6 +174,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "submit": _stage("submit", "Upload submission.csv and wait for the score."),
     "export": _stage("export", "Write the trained, fused network of every fold as ONNX."),
     "lr-find": _stage("lr-find", "Suggest a learning rate by a range test, with a plot."),
+    "audit": audit,
     "ledger": ledger,
     "kernels": kernels,
     "push": push,

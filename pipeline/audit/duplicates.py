@@ -76,18 +76,13 @@ def _clusters(edges: pd.DataFrame, count: int) -> list[Cluster]:
     """The connected components of the images that edges join."""
     graph = coo_array((np.ones(len(edges)), (edges["first"], edges["second"])), (count, count))
     _, component = connected_components(graph, directed=False)
-    joined = np.union1d(edges["first"], edges["second"]).astype(int)
-    rows_of = pd.Series(joined).groupby(component[joined]).apply(list)
-    edges_of = edges.groupby(component[edges["first"].to_numpy(int)])
-    similarity, exact = edges_of["similarity"].min(), edges_of["exact"].all()
-    mirrored = edges_of["mirrored"].any()
     found = [
         Cluster(
-            rows=rows,
-            exact=bool(exact[name]),
-            mirrored=bool(mirrored[name]),
-            similarity=float(similarity[name]),
+            rows=sorted({*of_cluster["first"], *of_cluster["second"]}),
+            exact=bool(of_cluster["exact"].all()),
+            mirrored=bool(of_cluster["mirrored"].any()),
+            similarity=float(of_cluster["similarity"].min()),
         )
-        for name, rows in rows_of.items()
+        for _, of_cluster in edges.groupby(component[edges["first"].to_numpy()])
     ]
     return sorted(found, key=lambda cluster: cluster.rows)

@@ -12,7 +12,6 @@ from pipeline.audit.views import SIDE, Floats, Images, View, transformed
 
 _FREQUENCIES = 8
 _ROWS, _COLUMNS = 32, 4096  # a block of XORs that stays in a core's cache
-_GATHERED = 128  # rows whose pairs are handed on together
 
 
 def perceptual_hashes(grey: Images, view: View) -> NDArray[np.uint64]:
@@ -23,7 +22,7 @@ def perceptual_hashes(grey: Images, view: View) -> NDArray[np.uint64]:
     """
     cosines = _cosines()
     found = transformed(grey, cosines @ view.rows(), cosines @ view.columns())
-    bits = found.reshape(len(grey), -1) > 0
+    bits = found.reshape(-1, _FREQUENCIES**2) > 0
     bits[:, 0] = False  # the mean, whose sign says nothing
     return np.packbits(bits, axis=1).view(np.uint64)[:, 0]
 
@@ -34,16 +33,15 @@ def close_pairs(
     """Positions (i, j) where `first[i]` and `second[j]` differ in at most `radius` bits.
 
     Every pair is looked at (len(first) x len(second) XORs and bit counts, in blocks that stay in
-    the cache, about half a nanosecond each), so none is missed. Few pairs are held at a time.
+    the cache, about a nanosecond each), so none is missed. Few pairs are held at a time.
     """
-    for start in range(0, len(first), _GATHERED):
-        stop = min(start + _GATHERED, len(first))
+    for start in range(0, len(first), _ROWS):
         found = [
-            (i + row, j + column)
-            for row in range(start, stop, _ROWS)
+            (start + i, column + j)
             for column in range(0, len(second), _COLUMNS)
-            for i, j in [_near(first[row : row + _ROWS], second[column : column + _COLUMNS], radius)]
-            if len(i)
+            for i, j in _near(
+                first[start : start + _ROWS], second[column : column + _COLUMNS], radius
+            )
         ]
         if found:
             yield np.concatenate([i for i, _ in found]), np.concatenate([j for _, j in found])
@@ -51,10 +49,12 @@ def close_pairs(
 
 def _near(
     first: NDArray[np.uint64], second: NDArray[np.uint64], radius: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The pairs of one block, if it has any."""
     distance = np.bitwise_count(first[:, None] ^ second[None])
     places = np.flatnonzero(distance <= radius)
-    return np.divmod(places, len(second))
+    if len(places):
+        yield np.divmod(places, len(second))
 
 
 def _cosines() -> Floats:

@@ -17,7 +17,7 @@ SIMILARITY = 0.85
 _SHARE_OF_DISTANCE = 0.2
 _UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
 _WORTH_ALIGNING = 0.4
-_FLAT = 2.0  # grey levels
+_FLAT = 1.0  # grey levels
 _VIEWS = (
     View(),
     *(View(down=down, right=right) for down, right in ((0, 2), (2, 0), (2, 2), (2, -2))),
@@ -35,6 +35,19 @@ class Pairs:
     second: NDArray[np.int64]
     similarity: Floats
     mirrored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Images [N, 32, 32] with their hashes and short descriptions in one view."""
+
+    images: Images
+    hashes: NDArray[np.uint64]
+    units: Floats
+
+    @classmethod
+    def of(cls, images: Images, view: View) -> _Seen:
+        return cls(images, perceptual_hashes(images, view), unit_details(images, view))
 
 
 def is_flat(grey: Images) -> NDArray[np.bool_]:
@@ -65,15 +78,15 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
 
     Candidates are pairs whose hashes differ in at most 12 of 63 bits in one of ten views (twenty
     with `mirror`: mirrored copies count); those whose details agree by `required` at the best
-    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing pixels is linear
-    in the candidates, of which there are many only where all images look alike.
+    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
+    pixels is linear in the candidates, of which there are many only where all images look alike.
     """
     textured = np.flatnonzero(~is_flat(grey))
-    images = grey[textured]
+    whole = _Seen.of(grey[textured], View())
     views = [*_VIEWS, *(replace(view, mirrored=True) for view in _VIEWS)] if mirror else [*_VIEWS]
     best: dict[tuple[int, int], tuple[float, bool]] = {}
     for view in tqdm(views, desc="near duplicates", unit="view", dynamic_ncols=True):
-        for i, j, similarity in zip(*_pairs_in(view, images, required), strict=True):
+        for i, j, similarity in zip(*_pairs_in(view, whole, required), strict=True):
             pair = (min(i, j), max(i, j))
             best[pair] = max(best.get(pair, (-1.0, False)), (similarity, view.mirrored))
     pairs = sorted(best)
@@ -87,19 +100,24 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
 
 
 def _pairs_in(
-    view: View, images: Images, required: float
+    view: View, whole: _Seen, required: float
 ) -> tuple[list[int], list[int], list[float]]:
     """Positions i and j, and the similarity of image i to image j in this view."""
-    seen_whole, seen = perceptual_hashes(images, View()), perceptual_hashes(images, view)
-    whole, other = unit_details(images, View()), unit_details(images, view)
+    images = whole.images
+    seen = _Seen.of(images, view)
     found: tuple[list[int], list[int], list[float]] = ([], [], [])
-    for i, j in close_pairs(seen_whole, seen, RADIUS):
-        apart = i != j
-        i, j = i[apart], j[apart]
-        worth = dot_products(whole, i, other, j) > _WORTH_ALIGNING
-        i, j = i[worth], j[worth]
+    for candidates in close_pairs(whole.hashes, seen.hashes, RADIUS):
+        i, j = _where(candidates[0] != candidates[1], *candidates)
+        i, j = _where(dot_products(whole.units, i, seen.units, j) > _WORTH_ALIGNING, i, j)
         similarity = aligned_similarity(images[i], images[j], view)
         same = similarity >= required
-        for values, new in zip(found, (i, j, similarity), strict=True):
-            values += new[same].tolist()
+        found[0].extend(i[same].tolist())
+        found[1].extend(j[same].tolist())
+        found[2].extend(similarity[same].tolist())
     return found
+
+
+def _where(
+    chosen: NDArray[np.bool_], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return i[chosen], j[chosen]

@@ -16,9 +16,10 @@ _PAIRS = 1024
 
 def unit_details(grey: Images, view: View) -> Floats:
     """A short description [N, 256] of each image in this view: details at half size, norm 1."""
-    vectors = details(grey, view, step=2).reshape(len(grey), -1)
+    vectors = details(grey, view, step=2).reshape(-1, (SIDE // 2) ** 2)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    unit: Floats = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit
 
 
 def dot_products(

@@ -17,8 +17,9 @@ def label_suspects(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> 
     """Suspect labels, most suspect first.
 
     A class's threshold is the mean probability that it gets on images labelled so. A label is
-    suspect where another class passes its own threshold by more than the label does; the lower
-    the label's probability above its threshold, the more.
+    suspect where another class comes closer to its threshold, or further above it, than the label
+    does; the lower the label's probability above its threshold, the more. It is confidently so
+    where the other class passes its threshold: these count as the paper counts errors.
 
     Args:
         labels: class numbers int64 [N]; or bool [N, classes], where every cell is a label.
@@ -27,7 +28,8 @@ def label_suspects(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> 
     Returns:
         The columns row, class (of several labels the cell's, else the label), stated and
         predicted (class numbers; of several labels 0 or 1), confidence (the probability of what
-        is stated), predicted_confidence, and score (confidence less its class's threshold).
+        is stated), predicted_confidence, score (confidence less its class's threshold) and
+        confident.
     """
     if labels.ndim == 1:
         found = _contradicted(labels, probabilities)
@@ -55,7 +57,6 @@ def _contradicted(labels: NDArray[np.int64], probabilities: NDArray[np.float64])
     )
     above = probabilities - thresholds
     predicted = above.argmax(axis=1)
-    suspect = (predicted != labels) & (above[rows, predicted] >= 0)
     table = pd.DataFrame(
         {
             "row": rows,
@@ -64,6 +65,8 @@ def _contradicted(labels: NDArray[np.int64], probabilities: NDArray[np.float64])
             "confidence": probabilities[rows, labels],
             "predicted_confidence": probabilities[rows, predicted],
             "score": above[rows, labels],
+            "confident": above[rows, predicted] >= 0,
         }
     )
-    return table[suspect]
+    contradicted: pd.DataFrame = table[above[rows, predicted] > above[rows, labels]]
+    return contradicted

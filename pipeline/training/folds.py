@@ -64,6 +64,54 @@ def _check_every_class_is_trained_on(members: np.ndarray, fold: np.ndarray, fold
             )
 
 
+def join_duplicates(path: Path, ids: Sequence[str], groups: Sequence[str] | None) -> list[str]:
+    """The group of each of `ids`: copies listed in `path` (columns id, group) share one.
+
+    Where the images have groups already, those that copies link become one. A group is named by
+    its first image, so an image without a copy is its own.
+
+    Raises:
+        DataError: the file is damaged, or lists other images.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        copies = table.set_index("id")["group"]
+        by_copy = copies.reindex(list(ids)).tolist()
+    except (ValueError, KeyError) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"{path} is damaged ({reason}); delete it, or make audit GROUP=1") from err
+    unknown = copies.index.difference(pd.Index(list(ids)))
+    if len(unknown):
+        raise DataError(
+            f"{path}: {len(unknown)} of {len(copies)} images are no training images, first "
+            f"{unknown[0]!r}; delete it, or make audit GROUP=1"
+        )
+    linked = [by_copy] if groups is None else [by_copy, list(groups)]
+    return [ids[first] for first in _first_linked(linked, len(ids))]
+
+
+def _first_linked(namings: Sequence[Sequence[object]], count: int) -> list[int]:
+    """The first of all rows that each row is linked to, by sharing a name in any of `namings`.
+
+    A name is text; a row without one is linked to none.
+    """
+    first = list(range(count))
+
+    def root(row: int) -> int:
+        while first[row] != row:
+            first[row] = first[first[row]]
+            row = first[row]
+        return row
+
+    for names in namings:
+        seen: dict[str, int] = {}
+        for row, name in enumerate(names):
+            if isinstance(name, str):
+                one, other = root(seen.setdefault(name, row)), root(row)
+                first[max(one, other)] = min(one, other)
+    return [root(row) for row in range(count)]
+
+
 def write_folds(path: Path, ids: Sequence[str], fold: np.ndarray) -> None:
     """Save a fold map as CSV with the columns id and fold."""
     table = pd.DataFrame({"id": list(ids), "fold": fold})
