@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.training import group
 from pipeline.training.augment import Views, fixed_view, random_views, take
 from pipeline.training.mixing import mixed_images, mixed_labels, random_weights
+from pipeline.training.placement import brought
 from pipeline.training.prefetch import prefetched
 from pipeline.training.recipes import Recipe
 
@@ -51,9 +52,7 @@ class FoldData:
     def seen(self, index: Tensor, views: Views) -> Batch:
         """The images `index` as seen through `views`, and their labels, on the device."""
         images, device = take(self.images, index, views), self.labels.device
-        if self.is_streamed:
-            images = images.pin_memory().to(device, non_blocking=True)
-        return images, self.labels[index.to(device)]
+        return brought(images, device), self.labels[index.to(device)]
 
 
 def steps_per_epoch(data: FoldData, batch: int) -> int:
