@@ -67,6 +67,7 @@ def shift_findings(shift: Shift) -> dict[str, Any]:
     return {
         "auc": round(shift.auc, 4),
         "spread": round(shift.spread, 4),
+        "at_least": round(shift.at_least, 4),
         "train_images": shift.images[0],
         "test_images": shift.images[1],
         "statistics": [

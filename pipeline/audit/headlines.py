@@ -6,6 +6,8 @@ from typing import Any
 
 Headline = tuple[str, str, str]
 
+_DIFFERENT = 0.7  # AUC
+
 
 def headlines(findings: dict[str, Any]) -> list[Headline]:
     """(what, how much, what that means) of each part of the findings."""
@@ -26,7 +28,7 @@ def next_steps(findings: dict[str, Any], grouped: bool) -> list[str]:
         steps.append("look at the copies with different labels in the report: one of them is wrong")
     if duplicates["train_images_with_copy_in_another_fold"] and not grouped:
         steps.append("make audit GROUP=1, then train again: new folds keep copies together")
-    if shift["auc"] is not None and shift["auc"] >= 0.7:
+    if shift["auc"] is not None and shift["at_least"] >= _DIFFERENT:
         steps.append(
             "the test images differ from the training images: expect the leaderboard to differ "
             "from cross-validation, and augment by what differs"
@@ -76,14 +78,14 @@ def _duplicates(duplicates: dict[str, Any], images: dict[str, Any]) -> list[Head
 def _shift(shift: dict[str, Any]) -> Headline:
     if shift["auc"] is None:
         return "train/test", "not told", shift["reason"]
-    auc = shift["auc"]
-    if auc < 0.55:
+    if shift["at_least"] < 0.55:
         meaning = "test images cannot be told from training images"
-    elif auc < 0.7:
+    elif shift["at_least"] < _DIFFERENT:
         meaning = "test images differ a little from training images"
     else:
         meaning = "test images differ from training images"
-    return "train/test", f"AUC {auc:.4f}", f"± {shift['spread']:.4f} over folds: {meaning}"
+    value = f"AUC {shift['auc']:.4f}"
+    return "train/test", value, f"± {shift['spread']:.4f} over folds: {meaning}"
 
 
 def _suspects(suspects: dict[str, Any], count: int) -> Headline:

@@ -31,6 +31,8 @@ class Shift:
     auc: float
     spread: float
     """Standard deviation over folds."""
+    at_least: float
+    """The AUC less two standard errors of the mean over folds."""
     images: tuple[int, int]
     """How many training and test images were looked at."""
     statistics: dict[str, tuple[float, float, float]]
@@ -62,9 +64,11 @@ def train_test_shift(train: Tensor, test: Tensor, seed: int) -> Shift:
             statistics, is_test
         )
     ]
+    auc, spread = float(np.mean(scores)), float(np.std(scores, ddof=1))
     return Shift(
-        auc=float(np.mean(scores)),
-        spread=float(np.std(scores, ddof=1)),
+        auc=auc,
+        spread=spread,
+        at_least=auc - 2 * spread / _FOLDS**0.5,
         images=counts,
         statistics=_told_apart_by(statistics, is_test),
     )

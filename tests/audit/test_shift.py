@@ -13,7 +13,7 @@ def fair_split():
     """Pieces of two photographs, dealt at random: 1300 for training, 700 for the test."""
     rng = np.random.default_rng(0)
     photos = load_sample_images().images
-    corners = zip(rng.integers(0, 2, 2000), rng.integers(0, 395, 2000), rng.integers(0, 608, 2000))
+    corners = rng.integers(0, (2, 395, 608), (2000, 3))
     pieces = np.stack([photos[p][top : top + 32, left : left + 32] for p, top, left in corners])
     return torch.from_numpy(pieces[:1300]), torch.from_numpy(pieces[1300:])
 
@@ -27,6 +27,7 @@ def test_a_fair_split_is_not_told_apart():
     shift = train_test_shift(*fair_split(), seed=0)
 
     assert 0.45 <= shift.auc <= 0.55
+    assert shift.at_least < shift.auc
     assert shift.images == (1300, 700)
 
 
@@ -63,5 +64,5 @@ def test_the_same_seed_gives_the_same_figures_and_few_images_are_looked_at():
 def test_too_few_images_are_refused():
     train, test = fair_split()
 
-    with pytest.raises(DataError, match="1300 training and 9 test images: .* at least 10 of each"):
+    with pytest.raises(DataError, match=r"1300 training and 9 test images: .* at least 10 of each"):
         train_test_shift(train, test[:9], seed=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.training.folds import assign_folds, read_folds, write_folds
+from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 
 
 def test_every_fold_has_the_same_share_of_each_class():
@@ -81,3 +81,32 @@ def test_a_map_of_other_images_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="1 of 2 images are in no fold, first 'c'"):
         read_folds(tmp_path / "folds.csv", ["a", "c"])
+
+
+def test_copies_become_groups_and_join_the_groups_that_there_are(tmp_path):
+    path = tmp_path / "duplicates.csv"
+    path.write_text("id,group\nb,copies0\nNA,copies0\n001,copies1\nx,copies1\n")
+    ids = ["a", "b", "NA", "001", "x", "y"]
+
+    alone = join_duplicates(path, ids, None)
+    joined = join_duplicates(path, ids, ["p", "q", "r", "r", "s", "t"])
+
+    assert alone == ["a", "b", "b", "001", "001", "y"]
+    assert joined == ["a", "b", "b", "b", "b", "y"]  # r links both pairs of copies
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,fold\na,0\n", r"duplicates.csv is damaged \('group'\); delete it, or make audit"),
+        ("id,group\na,0\na,1\n", "is damaged"),
+        ("", "is damaged"),
+        ("id,group\na,0\nz,0\n", "1 of 2 images are no training images, first 'z'; delete it"),
+    ],
+)
+def test_a_list_of_copies_that_does_not_fit_is_refused(tmp_path, content, message):
+    path = tmp_path / "duplicates.csv"
+    path.write_text(content)
+
+    with pytest.raises(DataError, match=message):
+        join_duplicates(path, ["a", "b"], None)
