@@ -35,7 +35,15 @@ FLOORS = {
     "__main__": 5,
 }
 KERNEL_ROOMS = ("convs", "metrics", "models", "data", "training")
-KERNEL_STAGES = ("preprocess", "train", "predict", "submission", "kernel", "starting_weights")
+KERNEL_STAGES = (
+    "preprocess",
+    "train",
+    "network",
+    "predict",
+    "submission",
+    "kernel",
+    "starting_weights",
+)
 LAPTOP_PACKAGES = (
     "kaggle",
     "kagglesdk",

@@ -8,8 +8,10 @@ from typing import Any
 
 import timm
 import torchvision
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from pipeline.models.normalisation import Normalisation
 from pipeline.models.pretrained import load_weights
 from pipeline.models.swap import swap_convs
 
@@ -40,6 +42,16 @@ def library_shape(name: str) -> tuple[int, ...]:
         return _DEFAULT_SHAPE
     config = timm.models.get_pretrained_cfg(timm_name(name))
     return tuple(config.input_size) if config else _DEFAULT_SHAPE
+
+
+def library_normalisation(name: str) -> Normalisation:
+    """What the library's published weights of the model were trained with."""
+    config = None
+    if not is_torchvision_model(name):
+        config = timm.models.get_pretrained_cfg(timm_name(name))
+    mean = config.mean if config else IMAGENET_DEFAULT_MEAN
+    std = config.std if config else IMAGENET_DEFAULT_STD
+    return Normalisation(tuple(255 * value for value in mean), tuple(255 * value for value in std))
 
 
 def build_library_model(

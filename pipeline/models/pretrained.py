@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import DataError
+from pipeline.models.classifier import ImageClassifier
 
 SUFFIX = ".safetensors"
 _LONGEST_SLUG = 50  # of a dataset on Kaggle
 _RGB = 3
+_OF_NET, _BUFFERS = "net.", {"mean", "scale"}  # of ImageClassifier
 
 
 def weights_slug(model: str) -> str:
@@ -76,25 +78,38 @@ def load_weights(net: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """The tensors of a safetensors file; of the weights of a run's fold, those of the network.
 
     Raises:
         DataError: it is missing, or damaged, or of another kind.
     """
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as err:
         reason = " ".join(str(err).split())
         raise DataError(f"{path} is no safetensors file ({reason}); make it again") from err
+    own = {key for key in tensors if not key.startswith(_OF_NET)}
+    if own != _BUFFERS:
+        return tensors
+    return {key.removeprefix(_OF_NET): tensors[key] for key in tensors.keys() - own}
+
+
+def classifier_parameters(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of the layer that gives the logits; all others are the backbone's."""
+    net = model.net if isinstance(model, ImageClassifier) else model
+    return {p for name in _classifiers(net) for p in net.get_submodule(name).parameters()}
 
 
 def _classifier_keys(net: nn.Module) -> Iterable[str]:
-    """Parameters of the last layer: as timm names it, else the layer that is registered last."""
+    return [f"{module}.{name}" for module in _classifiers(net) for name in ("weight", "bias")]
+
+
+def _classifiers(net: nn.Module) -> Sequence[str]:
+    """The path of the last layer: as timm names it, else the layer that is registered last."""
     named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
     if not named:
         named = list(net.state_dict())[-1].rpartition(".")[0]
-    modules = (named,) if isinstance(named, str) else named
-    return [f"{module}.{name}" for module in modules for name in ("weight", "bias")]
+    return (named,) if isinstance(named, str) else tuple(named)
 
 
 def _differs_in(one: Tensor, other: Tensor, dimension: int) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.compose import compose_kernels
+from pipeline.models.normalisation import Normalisation, stored_normalisation
 from pipeline.models.pretrained import load_weights
 
 _LIBRARIES = "pipeline.models.libraries"
@@ -84,6 +85,21 @@ def make_model(
     if weights:
         load_weights(net, weights)
     return net
+
+
+def weights_normalisation(name: str, weights: Path, channels: int) -> Normalisation | None:
+    """What the weights of the network `name` were trained with; None: nothing says it.
+
+    The file's own word goes before its library's.
+
+    Raises:
+        ConfigError: no network has that name.
+        DataError: the file is damaged, or its normalisation is none.
+    """
+    found: Normalisation | None = stored_normalisation(weights)
+    if found is None and name not in _MODELS:
+        found = _library(name).library_normalisation(name)
+    return found and found.for_channels(channels)
 
 
 def check_classifier(name: str) -> None:

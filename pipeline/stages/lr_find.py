@@ -19,6 +19,7 @@ from pipeline.data.cache import TensorCache, load_cache
 from pipeline.models import ImageClassifier
 from pipeline.models.classifier import channel_statistics
 from pipeline.stages.console import say
+from pipeline.stages.network import network_of
 from pipeline.stages.settings import Settings, changes
 from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches
@@ -28,7 +29,6 @@ from pipeline.training.lr_finder import RangeTest, plot_range_test, range_test
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.placement import near
 from pipeline.training.recipes import Recipe, make_recipe
-from pipeline.training.run import Network
 from pipeline.training.seeds import derive_seed
 
 FOLD = 0
@@ -59,6 +59,7 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
             learning_rate=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            backbone_rate=recipe.backbone_share,
         )
 
     result = range_test(
@@ -91,14 +92,9 @@ def _model(
     settings: Settings, recipe: Recipe, data: TensorCache, fold: FoldData
 ) -> ImageClassifier:
     torch.manual_seed(derive_seed(settings.seed, FOLD, "initialise"))
-    network = Network(
-        model=settings.model,
-        conv=settings.conv,
-        channels=fold.images.shape[-1],
-        classes=len(data.classes),
-        dropout=recipe.dropout,
-    )
-    return network.build(*channel_statistics(fold.images, fold.train)).to(fold.labels.device)
+    network, weights = network_of(settings, recipe, data)
+    mean, std = network.normalisation or channel_statistics(fold.images, fold.train)
+    return network.build(mean, std, weights.path if weights else None).to(fold.labels.device)
 
 
 def _batches(

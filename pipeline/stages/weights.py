@@ -16,7 +16,7 @@ from pipeline.client.client import KaggleClient
 from pipeline.errors import ConfigError
 from pipeline.models import make_model, model_names
 from pipeline.models.pretrained import SUFFIX, find_weights, weights_slug
-from pipeline.models.registry import example_shape
+from pipeline.models.registry import example_shape, weights_normalisation
 from pipeline.notebooks.slugs import title_of
 from pipeline.stages.console import say
 from pipeline.stages.hosts import open_client
@@ -84,16 +84,19 @@ def _write(settings: Settings, path: Path) -> None:
     if settings.weights == "none":
         raise ConfigError("WEIGHTS=none: there is nothing to make; give a file, or auto")
     if settings.weights == "auto":
-        from pipeline.models.published import published_weights  # timm: seconds to import
+        from pipeline.models.libraries import library_normalisation  # timm: seconds to import
+        from pipeline.models.published import published_weights
 
         say("weights", f"downloading what is published for {settings.model}")
-        path.write_bytes(save(published_weights(settings.model)))
+        weights = published_weights(settings.model)
+        path.write_bytes(save(weights, library_normalisation(settings.model).metadata()))
         return
     named = named_weights(settings.weights)
     # A library's model takes them before its convolutions are swapped.
     conv = settings.conv if settings.model in model_names() else _STANDARD_CONV
     channels = example_shape(settings.model)[0]
     make_model(settings.model, conv, channels, classes=2, dropout=0.0, weights=named)
+    weights_normalisation(settings.model, named, channels)
     shutil.copyfile(named, path)
 
 

@@ -102,7 +102,8 @@ def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -
 
 def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
     torch.manual_seed(derive_seed(seed, "initialise"))
-    mean, std = channel_statistics(data.images, data.train)
+    given = run.network.normalisation
+    mean, std = given or channel_statistics(data.images, data.train)
     model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
     apply_executions(model, dict(run.execution.convs))
     return start_training(model, data, run.recipe, run.execution, _identity(run, number))

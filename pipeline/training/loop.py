@@ -41,6 +41,7 @@ def train_fold(
     for epoch in range(len(state.history), recipe.epochs):
         side = recipe.side_for(epoch, data.side)
         start = time.perf_counter() - state.seconds
+        state.freeze(recipe.is_frozen(epoch))
         train_epoch(state, data, recipe, side, derive_seed(seed, epoch), deadline)
         state.seconds = time.perf_counter() - start
         if state.step < steps_per_epoch(data, state.batch):
@@ -61,7 +62,7 @@ def train_epoch(
     deadline: Deadline,
 ) -> None:
     """One pass over the training images at size `side`, or what the deadline leaves of it."""
-    state.model.train()
+    state.to_training()
     if state.step == 0:
         torch.manual_seed(derive_seed(seed, "dropout") + group.rank())
         state.loss_sum.zero_()
@@ -142,7 +143,7 @@ def finish_epoch(
         train_loss=train_loss,
         valid_loss=valid_loss,
         valid_accuracy=valid_accuracy,
-        learning_rate=float(state.schedule.get_last_lr()[0]),
+        learning_rate=float(max(state.schedule.get_last_lr())),
         seconds=time.perf_counter() - start,
     )
     state.history.append(metrics)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.errors import ConfigError
+from pipeline.models.pretrained import classifier_parameters
 from pipeline.training import update_rules
 from pipeline.training.muon import Muon, hidden_matrices
 
@@ -17,7 +18,13 @@ Groups = list[dict[str, Any]]
 
 
 def make_optimizer(
-    name: str, model: nn.Module, *, learning_rate: float, momentum: float, weight_decay: float
+    name: str,
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    backbone_rate: float | None = None,
 ) -> Optimizer:
     """The optimiser `name` over the parameters of `model` that learn.
 
@@ -26,10 +33,12 @@ def make_optimizer(
     Args:
         name: one of `optimizer_names`.
         model: on the device where it trains.
-        learning_rate: of every group.
+        learning_rate: of every group, but for the backbone's.
         momentum: of SGD and Muon; the β₁ of Adam; RMSProp has none.
         weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101):
             w ← w · (1 - rate · decay) ahead of each update. Norms and biases do not decay.
+        backbone_rate: rate of all but the classifier's parameters, as a fraction of the others',
+            which puts them into groups of their own.
 
     Raises:
         ConfigError: no optimiser has that name.
@@ -37,7 +46,10 @@ def make_optimizer(
     if name not in _OPTIMIZERS:
         names = ", ".join(optimizer_names())
         raise ConfigError(f"optimizer={name!r} is unknown; choose from {names}")
-    optimizer = _OPTIMIZERS[name](_groups(model, weight_decay), learning_rate, momentum)
+    groups = _groups(model, weight_decay)
+    if backbone_rate is not None:
+        groups = _with_slower_backbone(groups, model, learning_rate, backbone_rate)
+    optimizer = _OPTIMIZERS[name](groups, learning_rate, momentum)
     optimizer.register_step_pre_hook(_decay)
     return optimizer
 
@@ -63,6 +75,21 @@ def _groups(model: nn.Module, decay: float) -> Groups:
             place = 0 if parameter in hidden else 1 if parameter.ndim > 1 else 2
             groups[place]["params"].append(parameter)
     return [group for group in groups if group["params"]]
+
+
+def _with_slower_backbone(groups: Groups, model: nn.Module, rate: float, share: float) -> Groups:
+    """Each group in two: the classifier's parameters, and the backbone's with a rate of their own.
+
+    A schedule scales both from where they begin, so that the ratio stays.
+    """
+    of_classifier = classifier_parameters(model)
+    split: Groups = []
+    for group in groups:
+        classifier = [p for p in group["params"] if p in of_classifier]
+        backbone = [p for p in group["params"] if p not in of_classifier]
+        split.append({**group, "params": classifier})
+        split.append({**group, "params": backbone, "lr": share * rate})
+    return [group for group in split if group["params"]]
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ class Network:
     dropout: float
     weights: str | None = None
     """SHA-256 of the weights that it starts from; None: freshly drawn."""
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    """The normalisation that the weights were trained with; None: that of the training images."""
+
+    @property
+    def normalisation(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation per channel where the weights bring them."""
+        if self.mean is None or self.std is None:
+            return None
+        return torch.tensor(self.mean), torch.tensor(self.std)
 
     def build(self, mean: Tensor, std: Tensor, weights: Path | None = None) -> ImageClassifier:
         """A network at its start that normalises by `mean` and `std`, each [channels]."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import DataError
 from pipeline.models.native_norm import use_native_norms
 from pipeline.models.norm import use_sum_norms
+from pipeline.models.pretrained import classifier_parameters
 from pipeline.training import group
 from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
@@ -55,6 +58,8 @@ class TrainingState:
         loss_sum: of those steps, on the device.
         seconds: that they took.
         identity: what a checkpoint must have been made for.
+        make_loss: makes `loss` anew, for the parameters that learn now.
+        is_frozen: whether the classifier alone learns.
     """
 
     model: nn.Module
@@ -69,6 +74,27 @@ class TrainingState:
     seconds: float = 0.0
     history: list[EpochMetrics] = field(default_factory=list)
     identity: dict[str, Any] = field(default_factory=dict)
+    make_loss: Callable[[], LossFunction]
+    is_frozen: bool = False
+
+    def freeze(self, frozen: bool) -> None:
+        """Let the classifier alone learn, or everything; the epoch decides, no checkpoint."""
+        if frozen == self.is_frozen:
+            return
+        self.is_frozen = frozen
+        of_classifier = classifier_parameters(self.model)
+        for of_rate in self.optimizer.param_groups:
+            for parameter in of_rate["params"]:
+                parameter.requires_grad_(not frozen or parameter in of_classifier)
+        self.loss = self.make_loss()  # processes that share a batch wait for every gradient
+
+    def to_training(self) -> None:
+        """The model in training mode; what is frozen moves no statistics either."""
+        self.model.train()
+        if self.is_frozen:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def _parts(self) -> list[Any]:
         return [self.model, self.optimizer, self.schedule, self.scaler]
@@ -141,18 +167,21 @@ def start_training(
         learning_rate=recipe.learning_rate * batch / recipe.batch_size,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
+        backbone_rate=recipe.backbone_share,
     )
+    make_loss = partial(_loss_function, model, recipe, execution, data)
     steps = recipe.epochs * steps_per_epoch(data, batch)
     return TrainingState(
         model=model,
         optimizer=optimizer,
         schedule=make_schedule(recipe.schedule, optimizer, steps, recipe.warmup),
         scaler=execution.scaler(),
-        loss=_loss_function(model, recipe, execution, data),
+        loss=make_loss(),
         batch=batch,
         micro_batch=min(batch, execution.micro_batch or batch),
         loss_sum=torch.zeros((), device=data.labels.device),
         identity=identity or {},
+        make_loss=make_loss,
     )
 
 

@@ -49,9 +49,18 @@ def make_run(
     dropout=0.2,
     name="run",
     learning_rate=0.2,
+    frozen=0.0,
+    backbone_rate=1.0,
     **decisions,
 ):
-    recipe = Recipe(epochs=epochs, batch_size=256, dropout=dropout, learning_rate=learning_rate)
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=256,
+        dropout=dropout,
+        learning_rate=learning_rate,
+        frozen=frozen,
+        backbone_rate=backbone_rate,
+    )
     record = {
         "run": name,
         "engine_version": ENGINE_VERSION,

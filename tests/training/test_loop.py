@@ -1,5 +1,6 @@
 """The loop trains, measures what it says, and repeats itself to the last bit."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import CHECKPOINT, run_fold
-from pipeline.training.loop import evaluate, gradients
+from pipeline.training.loop import evaluate, gradients, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.state import start_training
@@ -72,9 +73,10 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
     assert weights("a", 0) == weights("b", 0) != weights("c", 1)
 
 
-def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits):
-    straight = make_run(tmp_path / "straight", digits)
-    stopped = make_run(tmp_path / "straight-again", digits)
+@pytest.mark.parametrize("choices", [{}, {"frozen": 0.5, "backbone_rate": 0.3}], ids=str)
+def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits, choices):
+    straight = make_run(tmp_path / "straight", digits, **choices)
+    stopped = make_run(tmp_path / "straight-again", digits, **choices)
     epochs = train(straight, digits)
     stops, resumed = [], []
 
@@ -155,6 +157,29 @@ def test_one_image_too_many_for_the_memory_is_told(fold_data):
     state.loss = loss
     with pytest.raises(ConfigError, match="out of memory with 2 images of 8x8x1 at once"):
         gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+
+@pytest.mark.parametrize(
+    "decision", [{}, {"compile": True}, {"norms": "native"}], ids=lambda d: str(d or "plain")
+)
+def test_frozen_epochs_move_the_classifier_alone_and_the_others_everything(fold_data, decision):
+    torch.manual_seed(0)
+    model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
+    recipe = Recipe(epochs=2, batch_size=64, frozen=0.5)
+    execution = replace(FP32, **decision)
+    state = start_training(model, fold_data, recipe, execution)
+    states = [copy.deepcopy(model.state_dict())]
+
+    def save(state):
+        states.append(copy.deepcopy(state.model.state_dict()))
+
+    train_fold(state, fold_data, recipe, execution, 0, save, Deadline())
+
+    def moved(before, after):
+        return {name for name in before if not torch.equal(before[name], after[name])}
+
+    assert moved(*states[:2]) == {"net.head.weight", "net.head.bias"}
+    assert moved(*states[1:]) == set(states[0]) - {"mean", "scale"}
 
 
 @pytest.mark.parametrize("decision", [{"compile": True}, {"norms": "native"}], ids=str)
@@ -277,6 +302,15 @@ def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data):
         ]
         expected = torch.stack([model(view) for view in views]).mean(0).softmax(1)
     torch.testing.assert_close(probabilities, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("frozen", -0.1), ("frozen", 1.5), ("backbone_rate", 0.0), ("backbone_rate", 2.0)],
+)
+def test_what_is_no_fraction_is_refused(field, value):
+    with pytest.raises(ConfigError, match=f"{field}={value}: choose a fraction"):
+        Recipe(epochs=1, batch_size=2, **{field: value})
 
 
 @pytest.mark.parametrize(
