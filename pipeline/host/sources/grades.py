@@ -1,4 +1,7 @@
-"""Photographs in five grades of JPEG compression: an ordinal task, made from CIFAR-10."""
+"""Photographs in five grades of compression: an ordinal task, made from CIFAR-10.
+
+They are compressed as WebP, which blurs them: JPEG's blocks would tell the grade at once.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from pipeline.host.sources.images import Collection, Labelled, Pixels
 _SEED = 20260111
 _TRAIN_IMAGES, _TEST_IMAGES = 5_000, 2_000
 _SHARES = (0.45, 0.25, 0.15, 0.10, 0.05)
-# JPEG qualities from (including) and to (excluding); a photograph of grade 0 stays as it is.
-_QUALITIES = ((0, 0), (86, 97), (74, 86), (60, 74), (40, 60))
+# WebP qualities from (including) and to (excluding); a photograph of grade 0 stays as it is.
+_QUALITIES = ((0, 0), (80, 97), (60, 80), (35, 60), (5, 35))
 
 
 def load(cache: Path) -> Collection:
@@ -36,8 +39,8 @@ def load(cache: Path) -> Collection:
 def graded(photos: Pixels, count: int, rng: np.random.Generator) -> Labelled:
     """`count` of the photos, each compressed once: from grade 0, untouched, to 4.
 
-    45, 25, 15, 10 and 5 % get these grades. Within a grade the JPEG quality differs from photo to
-    photo, up to where the next grade begins.
+    45, 25, 15, 10 and 5 % get these grades. Within a grade the quality differs from photo to photo,
+    down to where the next grade begins.
     """
     chosen = photos[rng.permutation(len(photos))[:count]]
     ends = np.rint(np.cumsum(_SHARES) * count)
@@ -50,7 +53,7 @@ def graded(photos: Pixels, count: int, rng: np.random.Generator) -> Labelled:
 
 
 def compressed(photo: Pixels, quality: int) -> Pixels:
-    """The photo after a pass through JPEG."""
+    """The photo after a pass through WebP."""
     buffer = io.BytesIO()
-    Image.fromarray(photo).save(buffer, format="jpeg", quality=quality)
+    Image.fromarray(photo).save(buffer, format="webp", quality=quality)
     return np.asarray(Image.open(buffer))
