@@ -8,6 +8,7 @@ COMPETITION ?= dog-vs-cat-vs-bird## the competition's slug on Kaggle, or a folde
 CONV ?= subkernel## the convolution, such as channel-selection; an unknown one lists them all
 MODEL ?= resnet14## the network
 RECIPE ?= quick## how it is trained
+SIZE ?= 0## side of the images in pixels, 8 to 1024; 0: as the competition's definition says
 FOLDS ?= 5## number of cross-validation folds
 SEED ?= 0## every random stream derives from it
 WEIGHTS ?= auto## to start from: auto (what `make weights` made, else none), none or a .safetensors file
@@ -17,23 +18,27 @@ EXECUTION ?= auto## how the convolutions compute; auto times what the variant of
 SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
+RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate and thresholds need it
+RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and SEED
+BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 MODELS ?= resnet14## what profile measures: networks, separated by commas
 CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains these, too
 SEEDS ?= 0## seeds of a sweep, separated by commas
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
+GROUP ?=## 1 makes audit list the copies it finds, and folds keep them together
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv
-RUN := $(VENV)/bin/python -m pipeline
+PIPELINE := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
-	--folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
+	--size '$(SIZE)' --folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
 	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' --launch '$(LAUNCH)' \
-	$(if $(FORCE),--force)
+	--run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find sweep push kernels weights ledger summary profile bench host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend select push kernels weights ledger summary profile bench host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -51,7 +56,7 @@ $(VENV)/installed: requirements.txt
 	@touch $@
 
 download preprocess train predict submission submit export lr-find: $(VENV)/installed
-	@$(RUN) $@ $(OPTIONS)
+	@$(PIPELINE) $@ $(OPTIONS)
 
 download: ## get the competition's files into data/<competition>/raw/
 preprocess: ## decode the images into a tensor cache, with a contact sheet to look at
@@ -62,32 +67,46 @@ submit: ## upload it, wait for the score, note it in the ledger
 export: ## write the trained, fused network of every fold as ONNX
 lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
 
+audit: $(VENV)/installed ## copies, suspect labels, train against test: what to know before trusting the data
+	@$(PIPELINE) audit $(OPTIONS) $(if $(GROUP),--group)
+
 sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
-	@$(RUN) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'
+	@$(PIPELINE) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'
+
+calibrate thresholds: $(VENV)/installed
+	@$(PIPELINE) $@ $(OPTIONS)
+
+calibrate: ## fit the temperature of RUN for log loss; makes a run of its own, as the next two do
+thresholds: ## fit how RUN's probabilities become answers, for metrics such as macro_f1
+blend: $(VENV)/installed ## weigh RUNS into one
+	@$(PIPELINE) blend $(OPTIONS) --runs '$(RUNS)' --how '$(BLEND)'
+
+select: $(VENV)/installed ## propose two final submissions among the uploads, and mark them in the ledger
+	@$(PIPELINE) select $(OPTIONS)
 
 push: $(VENV)/installed ## push the kernel to Kaggle's GPUs, wait, check its submission, submit it
-	@$(RUN) push $(OPTIONS) --via '$(VIA)'
+	@$(PIPELINE) push $(OPTIONS) --via '$(VIA)'
 
 kernels: $(VENV)/installed ## write the notebooks under kernels/ anew from the package
-	@$(RUN) kernels
+	@$(PIPELINE) kernels
 
 weights: $(VENV)/installed ## keep the published weights of MODEL, here and as a private dataset on Kaggle
-	@$(RUN) weights $(OPTIONS)
+	@$(PIPELINE) weights $(OPTIONS)
 
 ledger: $(VENV)/installed ## print every upload: cross-validation beside public and private score
-	@$(RUN) ledger
+	@$(PIPELINE) ledger
 
 summary: $(VENV)/installed ## shapes, parameters and multiply-accumulates of MODEL with CONV, layer by layer
-	@$(RUN) summary --model '$(MODEL)' --conv '$(CONV)'
+	@$(PIPELINE) summary --model '$(MODEL)' --conv '$(CONV)'
 
 profile: $(VENV)/installed ## time and memory of every convolution and execution, beside the standard one
-	@$(RUN) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
+	@$(PIPELINE) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
 
 bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
-	@$(RUN) bench $(OPTIONS)
+	@$(PIPELINE) bench $(OPTIONS)
 
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
-	@$(RUN) host
+	@$(PIPELINE) host
 
 lint: $(VENV)/installed ## ruff and mypy
 	@$(VENV)/bin/ruff check .

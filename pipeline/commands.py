@@ -96,6 +96,52 @@ def sweep(
     train_variants(settings, convs.split(","), seeds.split(","))
 
 
+def calibrate(settings: Options) -> None:
+    """Fit the temperature of a finished run for log loss; makes a run of its own."""
+    from pipeline.stages.refine import calibrate as fit
+
+    fit(settings)
+
+
+def thresholds(settings: Options) -> None:
+    """Fit how a finished run's probabilities become answers; makes a run of its own."""
+    from pipeline.stages.refine import thresholds as fit
+
+    fit(settings)
+
+
+def blend(settings: Options, runs: str = "all", how: Literal["greedy", "equal"] = "greedy") -> None:
+    """Blend finished runs with the same folds; makes a run of its own.
+
+    Args:
+        runs: by name, separated by commas; all takes every one that was trained.
+        how: greedy chooses the weights for the competition's metric, equal gives equal ones.
+    """
+    from pipeline.stages.refine import blend as fit
+
+    fit(settings, runs, how)
+
+
+def select(settings: Options) -> None:
+    """Propose two final submissions among the uploads, and mark them in the ledger."""
+    from pipeline.stages.select import select as choose
+
+    choose(settings)
+
+
+def audit(settings: Options, group: bool = False) -> None:
+    """Look for copies, suspect labels and a shift between training and test images; a report.
+
+    The predictions of the run that is named, or of the best one, check the labels.
+
+    Args:
+        group: write data/<competition>/duplicates.csv: new folds then keep copies together.
+    """
+    from pipeline.stages.audit import audit as look
+
+    look(settings, group=group)
+
+
 def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
@@ -128,12 +174,17 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "submit": _stage("submit", "Upload submission.csv and wait for the score."),
     "export": _stage("export", "Write the trained, fused network of every fold as ONNX."),
     "lr-find": _stage("lr-find", "Suggest a learning rate by a range test, with a plot."),
+    "audit": audit,
     "ledger": ledger,
     "kernels": kernels,
     "push": push,
     "weights": weights,
     "summary": summary,
     "profile": profile,
+    "calibrate": calibrate,
+    "thresholds": thresholds,
+    "blend": blend,
+    "select": select,
     "bench": bench,
     "sweep": sweep,
     "host": host,

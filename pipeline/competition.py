@@ -8,7 +8,7 @@ from the competition's files by `pipeline.data`.
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 DEFINITION = "competition.toml"
 VALUES = ("label", "index", "labels", "indicators", "probabilities", "probability")
+RESIZES = ("crop", "pad", "stretch")
 LAYOUTS = ("folders", "table", "filenames", "pixels", "arrays", "idx")
 
 _CALLED: dict[Any, str] = {
@@ -44,10 +45,12 @@ class DataSpec:
     label_columns: tuple[str, ...] = ()  # one column of 0 and 1 per class
     group_column: str | None = None
     size: int | None = None
+    resize: str | None = None  # how images get the size: crop (what None means), pad or stretch
     mirror: bool | None = None  # whether a mirrored image keeps its label (not so for digits)
 
     def __post_init__(self) -> None:
         _one_of("layout", self.layout, LAYOUTS)
+        _one_of("resize", self.resize, RESIZES)
         if self.size is not None and not 8 <= self.size <= 1024:
             raise ConfigError(f"size={self.size}: choose 8 to 1024 pixels")
 
@@ -85,6 +88,14 @@ class Competition:
         repeated = [name for name in self.classes if self.classes.count(name) > 1]
         if repeated:
             raise ConfigError(f"classes: {repeated[0]!r} appears twice; name each class once")
+
+    def with_size(self, size: int) -> Competition:
+        """The same with images of `size` pixels; 0 leaves what the definition says.
+
+        Raises:
+            ConfigError: the size is out of range.
+        """
+        return replace(self, data=replace(self.data, size=size)) if size else self
 
     def as_dict(self) -> dict[str, Any]:
         """The definition as plain values, for keys and run folders."""

@@ -28,6 +28,10 @@ class Workspace:
         """Fold maps, shared by every run."""
         return self.competition(slug) / "folds"
 
+    def duplicates(self, slug: str) -> Path:
+        """Which training images are copies of each other: folds keep them together."""
+        return self.competition(slug) / "duplicates.csv"
+
     def runs(self, slug: str) -> Path:
         """One folder per run."""
         return self.root / "submissions" / slug
@@ -41,6 +45,11 @@ class Workspace:
     def ledger(self) -> Path:
         """One line per upload."""
         return self.root / "submissions" / "ledger.jsonl"
+
+    @property
+    def selection(self) -> Path:
+        """The uploads that were chosen as final, beside the ledger."""
+        return self.root / "submissions" / "selected.json"
 
     @property
     def lock(self) -> Path:

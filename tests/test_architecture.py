@@ -24,6 +24,8 @@ FLOORS = {
     "models": 1,
     "data": 1,
     "training": 2,
+    "refine": 2,
+    "audit": 2,
     "client": 2,
     "host": 2,
     "notebooks": 2,
@@ -48,6 +50,7 @@ LAPTOP_PACKAGES = (
     "jupytext",
     "nbformat",
     "nbclient",
+    "jinja2",
 )
 
 

@@ -61,6 +61,7 @@ def test_a_value_of_another_type(
         (b"[data]\nlayuot = 'table'", r"\[data\]: unknown key 'layuot'; known keys: layout"),
         (b"[data]\nlayout = 'tables'", r"\[data\]: layout='tables' is unknown; choose from"),
         (b"[data]\nsize = 4", r"\[data\]: size=4: choose 8 to 1024"),
+        (b"[data]\nresize = 'squash'", r"resize='squash' is unknown; choose from crop, pad, str"),
         (b"[submission]\nvalues = 'both'", r"\[submission\]: values='both' is unknown"),
         (b'classes = ["cat", "cat"]', "classes: 'cat' appears twice"),
     ],
@@ -76,6 +77,15 @@ def test_good_values_of_every_type_override_key_by_key(tmp_path: Path) -> None:
     assert competition.classes == ("0", "1")
     assert (competition.data.size, competition.data.mirror) == (64, True)
     assert competition.submission.values == "label"
+
+
+def test_a_size_from_outside_goes_before_the_definition(tmp_path: Path) -> None:
+    competition = load(tmp_path, "[data]\nsize = 64\nresize = 'pad'\n")
+    assert competition.with_size(0) == competition
+    assert competition.with_size(384).data.size == 384
+    assert competition.with_size(384).data.resize == "pad"
+    with pytest.raises(ConfigError, match="size=7: choose 8 to 1024"):
+        competition.with_size(7)
 
 
 @pytest.mark.parametrize("slug", shipped_competitions())

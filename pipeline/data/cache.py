@@ -1,7 +1,7 @@
 """The tensor cache: a competition's images decoded once, loaded by memory map.
 
 A cache folder holds train.safetensors and test.safetensors, each with one uint8 array of images
-[N, H, W, C], ids as UTF-8 bytes with offsets, and int64 labels and groups where there are any.
+[N, H, W, C], ids as UTF-8 bytes with offsets, and labels and groups where there are any.
 The description in each file's metadata holds the classes and why the images have this size.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,6 +32,7 @@ from pipeline.data.images import (
     probe_image,
 )
 from pipeline.data.layouts import RawDataset, RawPart
+from pipeline.data.row_file import RowFile, row_file
 from pipeline.errors import DataError
 from pipeline.reading import read_errors
 
@@ -42,12 +40,14 @@ CACHE_VERSION = 2
 _PARTS = ("train", "test")
 _DESCRIPTION = "tensor_cache"
 _CHUNK = 64
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Training or test images, uint8 [N, H, W, C] and memory-mapped, with what belongs to them."""
+    """Training or test images, uint8 [N, H, W, C] and memory-mapped, with what belongs to them.
+
+    Labels are class numbers int64 [N] or, where an image may have several, bool [N, classes].
+    """
 
     images: Tensor
     ids: list[str]
@@ -55,7 +55,7 @@ class Part:
     groups: list[str] | None = None
 
     def known_labels(self) -> Tensor:
-        """The labels, int64 [N].
+        """The labels, int64 [N] or bool [N, classes].
 
         Raises:
             DataError: these images have none.
@@ -73,6 +73,11 @@ class TensorCache:
     test: Part
     classes: tuple[str, ...]
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.train.known_labels().ndim == 2
+
 
 def build_cache(dataset: RawDataset, folder: Path) -> str:
     """Decode all images in parallel to `folder`; returns the size chosen and why.
@@ -82,16 +87,13 @@ def build_cache(dataset: RawDataset, folder: Path) -> str:
         StorageError: the disk is full, the folder cannot be written or an image may not be read;
             no file is left.
     """
-    workers = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes without holding the GIL
     try:
         with read_errors(folder):
-            return _build(dataset, folder, workers)
+            return _build(dataset, folder)
     except BaseException:
         for name in _PARTS:
             _file(folder, name).unlink(missing_ok=True)
         raise
-    finally:
-        workers.shutdown(cancel_futures=True)
 
 
 def load_cache(folder: Path) -> TensorCache:
@@ -110,13 +112,14 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.safetensors"
 
 
-def _build(dataset: RawDataset, folder: Path, workers: ThreadPoolExecutor) -> str:
+def _build(dataset: RawDataset, folder: Path) -> str:
     parts = dict(zip(_PARTS, (dataset.train, dataset.test), strict=True))
     count = sum(len(part.ids) for part in parts.values())
-    probes, failures = _probe(parts, workers)
+    probes, failures = _probe(parts)
     if not probes:
         raise _undecodable(failures, count)
-    form = choose_form(probes, dataset.competition.data.size)
+    data = dataset.competition.data
+    form = choose_form(probes, data.size, data.resize or "crop")
     description = {
         "version": CACHE_VERSION,
         "axes": "NHWC",
@@ -128,52 +131,54 @@ def _build(dataset: RawDataset, folder: Path, workers: ThreadPoolExecutor) -> st
     metadata = {_DESCRIPTION: json.dumps(description)}
     failures = []
     for name, part in parts.items():
-        pixels, undecoded = _decode(name, part, form, workers)
-        failures += undecoded
-        if not failures:
-            _save(_file(folder, name), _tensors(part, pixels, dataset.classes), metadata)
+        shape = (len(part.ids), form.height, form.width, form.channels)
+        images = torch.empty(shape, dtype=torch.uint8, device="meta")
+        path = _file(folder, name)
+        with (
+            storage_errors(path),
+            row_file(path, _tensors(part, images, dataset.classes), metadata) as file,
+        ):
+            failures += _decode(name, part, form, file)
     if failures:
         raise _undecodable(failures, count)
     return form.reason
 
 
-def _probe(parts: dict[str, RawPart], workers: ThreadPoolExecutor) -> tuple[list[Probe], list[str]]:
+def _probe(parts: dict[str, RawPart]) -> tuple[set[Probe], list[str]]:
     """The sizes of all images that have a readable header, and what is wrong with the others."""
-    probes: list[Probe] = []
+    probes: set[Probe] = set()
     failures: list[str] = []
     for name, part in parts.items():
         images = part.images
         if isinstance(images, np.ndarray):
-            probes.append(probe_array(images))
+            probes.add(probe_array(images))
             continue
 
         def probe(row: int, paths: list[Path] = images) -> None:
-            probes.append(probe_image(paths[row]))
+            probes.add(probe_image(paths[row]))
 
-        failures += _for_each(probe, len(images), f"{name} sizes", workers)
+        failures += _for_each(probe, len(images), f"{name} sizes")
     return probes, failures
 
 
-def _decode(
-    name: str, part: RawPart, form: ImageForm, workers: ThreadPoolExecutor
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """All images of a part [N, H, W, C], and what is wrong with those that cannot be decoded."""
+def _decode(name: str, part: RawPart, form: ImageForm, file: RowFile) -> list[str]:
+    """Put all images of a part into the file; what is wrong with those that cannot be decoded."""
     images = part.images
-    pixels = np.empty((len(images), form.height, form.width, form.channels), dtype=np.uint8)
 
     def decode(row: int) -> None:
         if isinstance(images, np.ndarray):
-            pixels[row] = decode_pixels(images[row], form)
+            file.write(row, decode_pixels(images[row], form))
         else:
-            pixels[row] = decode_image(images[row], form)
+            file.write(row, decode_image(images[row], form))
 
-    return pixels, _for_each(decode, len(images), f"{name} images", workers)
+    return _for_each(decode, len(images), f"{name} images")
 
 
-def _for_each(
-    work: Callable[[int], None], count: int, title: str, workers: ThreadPoolExecutor
-) -> list[str]:
-    """Do `work` for every row in parallel, with a progress bar; the messages of its DataErrors."""
+def _for_each(work: Callable[[int], None], count: int, title: str) -> list[str]:
+    """Do `work` for every row in parallel, with a progress bar; the messages of its DataErrors.
+
+    However it ends, no thread works on.
+    """
 
     def work_on_chunk(start: int) -> list[str]:
         failures = []
@@ -185,10 +190,14 @@ def _for_each(
         return failures
 
     failures = []
-    with tqdm(total=count, desc=title, unit="image", dynamic_ncols=True) as progress:
-        for failed in workers.map(work_on_chunk, range(0, count, _CHUNK)):
-            failures += failed
-            progress.update(min(_CHUNK, count - progress.n))
+    workers = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes without holding the GIL
+    try:
+        with tqdm(total=count, desc=title, unit="image", dynamic_ncols=True) as progress:
+            for failed in workers.map(work_on_chunk, range(0, count, _CHUNK)):
+                failures += failed
+                progress.update(min(_CHUNK, count - progress.n))
+    finally:
+        workers.shutdown(cancel_futures=True)
     return failures
 
 
@@ -199,13 +208,15 @@ def _undecodable(failures: Sequence[str], count: int) -> DataError:
     )
 
 
-def _tensors(
-    part: RawPart, pixels: NDArray[np.uint8], classes: tuple[str, ...]
-) -> dict[str, Tensor]:
-    tensors = {"images": torch.from_numpy(pixels), **_text_tensors("ids", part.ids)}
+def _tensors(part: RawPart, images: Tensor, classes: tuple[str, ...]) -> dict[str, Tensor]:
+    tensors = {"images": images, **_text_tensors("ids", part.ids)}
+    positions = {name: position for position, name in enumerate(classes)}
     if part.labels is not None:
-        positions = {name: position for position, name in enumerate(classes)}
         tensors["labels"] = torch.tensor([positions[label] for label in part.labels])
+    if part.label_sets is not None:
+        tensors["labels"] = torch.zeros(len(part.ids), len(classes), dtype=torch.bool)
+        for row, names in enumerate(part.label_sets):
+            tensors["labels"][row, [positions[name] for name in names]] = True
     if part.groups is not None:
         tensors |= _text_tensors("groups", part.groups)
     return tensors
@@ -223,19 +234,6 @@ def _texts(name: str, tensors: dict[str, Tensor]) -> list[str]:
     data = tensors[f"{name}.bytes"].numpy().tobytes()
     ends = tensors[f"{name}.offsets"].tolist()
     return [data[start:end].decode() for start, end in pairwise(ends)]
-
-
-def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file, whose library has its own error for what the disk says."""
-    with storage_errors(path):
-        try:
-            save_file(tensors, path, metadata)
-        except SafetensorError as err:
-            number = _OS_ERROR.search(str(err))
-            if number is None:
-                raise
-            code = int(number[1])
-            raise OSError(code, os.strerror(code)) from err
 
 
 def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:

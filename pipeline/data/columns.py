@@ -26,6 +26,27 @@ def named_column(
     return name
 
 
+def label_columns(
+    competition: Competition, candidates: Sequence[str], path: Path, sample: Sample | None
+) -> list[str]:
+    """The columns of 0 and 1, one per class: those named, or the sample's where it has several.
+
+    Empty where the labels stand in one column.
+
+    Raises:
+        ConfigError: the table has no such column.
+    """
+    named = competition.data.label_columns
+    absent = [name for name in named if name not in candidates]
+    if absent:
+        problem = f"{path} has no column {absent[0]!r}"
+        raise to_decide(competition, "[data] label_columns", problem, candidates)
+    if named or competition.data.label_column is not None or sample is None:
+        return list(named)
+    targets = sample.target_columns
+    return targets if len(targets) > 1 and set(targets) <= set(candidates) else []
+
+
 def label_column(
     competition: Competition, candidates: Sequence[str], path: Path, sample: Sample | None
 ) -> str:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from pipeline.artifacts import write_whole
 from pipeline.data.cache import Part
@@ -48,6 +49,13 @@ def _thumbnail(part: Part, place: int) -> Image.Image:
 
 
 def _caption(part: Part, classes: tuple[str, ...], place: int) -> str:
-    text = part.ids[place] if part.labels is None else classes[int(part.labels[place])]
+    text = part.ids[place] if part.labels is None else _names(part.labels[place], classes)
     longest = _SIDE // 7
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _names(label: Tensor, classes: tuple[str, ...]) -> str:
+    """A class number, or one bool per class, in words."""
+    if label.ndim == 0:
+        return classes[int(label)]
+    return " ".join(classes[number] for number in label.nonzero()[:, 0]) or "none"

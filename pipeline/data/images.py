@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 
 from pipeline.errors import DataError
 
@@ -38,24 +37,29 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ImageForm:
-    """The one shape that all images of a competition get, with the reason for it."""
+    """The one shape that all images of a competition get, with the reason for it.
+
+    `resize` is how those of another shape get it: crop resizes the short side and cuts the centre
+    out, pad resizes the long side and fills the rest, stretch resizes both.
+    """
 
     height: int
     width: int
     channels: int
     reason: str
+    resize: str = "crop"
 
 
-def choose_form(probes: Sequence[Probe], size: int | None) -> ImageForm:
-    """The shape for images of these sizes; `size` is the definition's `[data] size`.
+def choose_form(probes: Collection[Probe], size: int | None, resize: str = "crop") -> ImageForm:
+    """The shape for images of these sizes; `size` and `resize` are the definition's.
 
     A set size wins; one common size up to 128 pixels is kept; everything else becomes 64 x 64.
     One channel where every image is stored grey, else three.
     """
     channels = 1 if all(probe.is_grey for probe in probes) else 3
     colour = "all grey" if channels == 1 else "colour"
-    sizes = Counter((probe.height, probe.width) for probe in probes)
-    (height, width), _ = sizes.most_common(1)[0]
+    sizes = {(probe.height, probe.width) for probe in probes}
+    height, width = next(iter(sizes))
     if size is not None:
         reason = f"[data] size = {size}"
         height = width = size
@@ -65,7 +69,9 @@ def choose_form(probes: Sequence[Probe], size: int | None) -> ImageForm:
         found = f"all are {height}x{width}" if len(sizes) == 1 else f"{len(sizes)} sizes"
         reason = f"{found}, not one of at most {KEPT_SIDE} pixels; key: [data] size"
         height = width = DEFAULT_SIDE
-    return ImageForm(height, width, channels, f"{height}x{width}x{channels}: {reason}; {colour}")
+    how = "" if resize == "crop" else f"; [data] resize = {resize}"
+    reason = f"{height}x{width}x{channels}: {reason}; {colour}{how}"
+    return ImageForm(height, width, channels, reason, resize)
 
 
 def probe_image(path: Path) -> Probe:
@@ -76,9 +82,7 @@ def probe_image(path: Path) -> Probe:
         PermissionError: the file may not be read.
     """
     with _opened(path) as image:
-        width, height = image.size
-        if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
-            width, height = height, width
+        width, height = _turned(image, image.size)
         return Probe(height, width, _is_grey(image))
 
 
@@ -97,7 +101,7 @@ def decode_image(path: Path, form: ImageForm) -> NDArray[np.uint8]:
     with _opened(path) as image:
         if image.size != (form.width, form.height):
             # JPEG decodes faster at a fraction of its size; twice the target keeps it sharp.
-            image.draft(None, (2 * form.width, 2 * form.height))
+            image.draft(None, _turned(image, (2 * form.width, 2 * form.height)))
         return _fitted(_to_8_bits(ImageOps.exif_transpose(image)), form)
 
 
@@ -122,6 +126,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as err:  # decoders raise what they like on damaged data, SyntaxError included
         raise DataError(f"{path} ({' '.join(str(err).split())})") from err
+
+
+def _turned(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of an image as stored from those as seen, and the other way round."""
+    width, height = size
+    return (height, width) if image.getexif().get(_ORIENTATION) in _SIDEWAYS else size
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -152,9 +162,38 @@ def _scaled_16_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _fitted(image: Image.Image, form: ImageForm) -> NDArray[np.uint8]:
-    """The short side resized, the centre cropped; then the channels of the form."""
+    """The image resized as the form says; then the channels of the form."""
     size = (form.width, form.height)
     if image.size != size:
-        image = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
+        image = _RESIZES[form.resize](image, size)
     pixels = np.asarray(image.convert("L" if form.channels == 1 else "RGB"))
     return pixels.reshape(form.height, form.width, form.channels)
+
+
+def _crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole image in the middle, on its own mean colour.
+
+    One colour for all, such as black, would put the strongest edge of many an image at its border.
+    """
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = max(1, round(scale * image.width)), max(1, round(scale * image.height))
+    mean = tuple(round(value) for value in ImageStat.Stat(image).mean)
+    page = Image.new(image.mode, size, mean if len(mean) > 1 else mean[0])
+    corner = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    page.paste(image.resize(inner, Image.Resampling.BICUBIC), corner)
+    return page
+
+
+def _stretch(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+_RESIZES: dict[str, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "crop": _crop,
+    "pad": _pad,
+    "stretch": _stretch,
+}

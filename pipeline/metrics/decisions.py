@@ -36,6 +36,19 @@ class Decision:
         if self.kind not in KINDS:
             raise ConfigError(f"decision {self.kind!r} is unknown; choose from {', '.join(KINDS)}")
 
+    def reordered(self, places: Sequence[int]) -> Decision:
+        """The same rule for classes in another order: class i moves to `places[i]`.
+
+        Raises:
+            ConfigError: cuts are of classes in one order only.
+        """
+        if not self.values or list(places) == sorted(places):
+            return self
+        if self.kind == "cuts":
+            raise ConfigError("cuts hold for classes in the order in which they were fitted only")
+        values = dict(zip(places, self.values, strict=True))
+        return Decision(self.kind, tuple(values[place] for place in sorted(values)))
+
     def decide(self, probabilities: Probabilities) -> Answers:
         """Class numbers int64 [N] or, by thresholds, bool [N, classes]."""
         if self.kind == "thresholds":

@@ -48,6 +48,14 @@ class Metric:
     greater_is_better: bool = True
     length: int = 0
 
+    def answers_from(self, probabilities: Probabilities, decision: Decision) -> Answers:
+        """What `compute` compares with the truth, from probabilities [N, classes]."""
+        if self.answers == "probabilities":
+            return probabilities
+        if self.answers == "ranking":
+            return ranked(probabilities, self.length)
+        return decision.decide(probabilities)
+
 
 def _accuracy(truth: Truth, decided: Answers) -> float:
     return float(accuracy_score(truth, decided))
@@ -171,9 +179,5 @@ def score(
         ConfigError: no metric has that name.
     """
     metric = metric_named(name)
-    if metric.answers == "probabilities":
-        return metric.compute(truth, probabilities)
-    if metric.answers == "ranking":
-        return metric.compute(truth, ranked(probabilities, metric.length))
     usual = default_decision(probabilities.shape[1], multi_label=truth.ndim == 2)
-    return metric.compute(truth, (decision or usual).decide(probabilities))
+    return metric.compute(truth, metric.answers_from(probabilities, decision or usual))

@@ -32,19 +32,25 @@ class ImageClassifier(nn.Module):
         return self.net(x.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
 
-def channel_statistics(images: Tensor, chunk_pixels: int = 2**22) -> tuple[Tensor, Tensor]:
+def channel_statistics(
+    images: Tensor, index: Tensor | None = None, chunk_pixels: int = 2**22
+) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel of uint8 images [N, H, W, C], in 0 to 255.
 
+    `index`, int64 where the images are, chooses some of them; only a chunk of these is ever copied.
     A channel without variation gets deviation 1, so that it is only centred.
     """
     channels = images.shape[-1]
     total = torch.zeros(channels, dtype=torch.float64, device=images.device)
     squares = torch.zeros_like(total)
     pixels_per_image = images.shape[1] * images.shape[2]
-    for part in images.split(max(1, chunk_pixels // pixels_per_image)):
+    chunk = max(1, chunk_pixels // pixels_per_image)
+    parts = images.split(chunk) if index is None else (images[rows] for rows in index.split(chunk))
+    for part in parts:
         pixels = part.reshape(-1, channels).double()
         total += pixels.sum(0)
         squares += pixels.square().sum(0)
-    mean = total / (images.numel() / channels)
-    std = (squares / (images.numel() / channels) - mean.square()).clamp_min(0).sqrt()
+    count = pixels_per_image * (len(images) if index is None else len(index))
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt()
     return mean.float(), torch.where(std > 0, std, torch.ones_like(std)).float()

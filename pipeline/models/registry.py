@@ -119,8 +119,8 @@ def check_images(name: str, shape: tuple[int, int, int]) -> None:
         reason = str(err).splitlines()[0] if str(err) else type(err).__name__
         raise ConfigError(
             f"MODEL={name!r} cannot take {channels} x {height} x {width} images ({reason}); it was "
-            f"made for {' x '.join(map(str, example_shape(name)))}: set size in the "
-            "competition's definition, or choose another network"
+            f"made for {' x '.join(map(str, example_shape(name)))}: choose SIZE, or size in the "
+            "competition's definition, or another network"
         ) from err
 
 

@@ -33,6 +33,8 @@ class Choices(Protocol):
     @property
     def recipe(self) -> str: ...
     @property
+    def size(self) -> int: ...
+    @property
     def folds(self) -> int: ...
     @property
     def seed(self) -> int: ...
@@ -73,6 +75,7 @@ def _shared(choices: Choices, weights: str) -> dict[str, Any]:
         "COMPETITION": choices.competition,
         "MODEL": choices.model,
         "RECIPE": choices.recipe,
+        "SIZE": choices.size,
         "FOLDS": choices.folds,
         "SEED": choices.seed,
         "EXECUTION": choices.execution,

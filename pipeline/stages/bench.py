@@ -118,7 +118,7 @@ def _resident_megabytes() -> float:
 def _prepare(settings: Settings) -> tuple[Subject, Any]:
     workspace = settings.workspace
     folder = workspace.competition(settings.competition)
-    definition = load_competition(settings.competition, folder)
+    definition = load_competition(settings.competition, folder).with_size(settings.size)
     download(workspace, settings.competition, settings.host)
     data = load_cache(preprocess(workspace, definition))
     raw = read_layout(workspace.raw(settings.competition), definition).train

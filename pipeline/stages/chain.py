@@ -14,6 +14,7 @@ from pipeline.stages.hosts import check_slug
 from pipeline.stages.launchers import launcher
 from pipeline.stages.lock import only_command
 from pipeline.stages.lr_find import lr_find
+from pipeline.stages.members import finished_run
 from pipeline.stages.predict import predict
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.settings import Settings, check_settings
@@ -27,6 +28,7 @@ STAGES = ("download", "preprocess", "train", "predict", "submission", "submit")
 def run_until(last: str, settings: Settings) -> None:
     """Run the stages up to and including `last`; each says whether it had anything to do.
 
+    With a finished run named in the settings nothing is trained: the later stages go on with it.
     `export` and `lr-find` stand beside the chain: they need what `train` does, and what it needs.
 
     Raises:
@@ -66,7 +68,7 @@ def _definition(settings: Settings) -> Iterator[Competition]:
     check_slug(settings.competition)
     with only_command(settings.workspace):
         folder = settings.workspace.competition(settings.competition)
-        yield load_competition(settings.competition, folder)
+        yield load_competition(settings.competition, folder).with_size(settings.size)
 
 
 def _train_until(
@@ -76,7 +78,10 @@ def _train_until(
     if last == "lr-find":
         lr_find(settings, competition, cache)
         return
-    run = train(settings, competition, cache, launch=launcher(settings.launch))
+    if settings.run:
+        run = finished_run(workspace, competition, cache, settings.run)
+    else:
+        run = train(settings, competition, cache, launch=launcher(settings.launch))
     if last == "train":
         return
     if last == "export":

@@ -44,7 +44,7 @@ def run_kernel(
     deadline = Deadline.after(_TRAINING_SHARE * hours * 3600)
     workspace = open_kernel(settings.competition, inputs=inputs, working=working, scratch=scratch)
     settings = settings.with_root(workspace.root)
-    definition = load_competition(settings.competition, workspace.root)
+    definition = load_competition(settings.competition, workspace.root).with_size(settings.size)
     cache = preprocess(workspace, definition)
     competition = resolve(workspace, definition, cache)
     run = train_within(settings, competition, cache, deadline)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.client.ledger import Ledger, Upload
+from pipeline.client.selection import Selection
 from pipeline.workspace import Workspace
 
 _WIDTH_OF_A_FILE = 240
@@ -14,8 +15,10 @@ _WIDTH_OF_A_FILE = 240
 def print_ledger(workspace: Workspace) -> None:
     """Print a line per upload: CV mean ± std beside the public and the private score.
 
+    Those that `make select` chose are marked with their place.
+
     Raises:
-        DataError: a line of the ledger is damaged.
+        DataError: a line of the ledger is damaged, or the selection beside it.
     """
     uploads = Ledger(workspace.ledger).uploads()
     if not uploads:
@@ -26,8 +29,10 @@ def print_ledger(workspace: Workspace) -> None:
         table.add_column(heading, overflow="fold")
     for heading in ("CV mean ± std", "public", "private"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("selected")
+    selection = Selection(workspace.selection)
     for upload in uploads:
-        table.add_row(*_row(upload))
+        table.add_row(*_row(upload), str(selection.place_of(upload) or ""))
     console = Console()
     if not console.is_terminal:
         # A file or a pipe has no width; folded values would be hard to search.

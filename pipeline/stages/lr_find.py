@@ -26,6 +26,7 @@ from pipeline.training.execution import choose_execution, for_network
 from pipeline.training.folds import assign_folds
 from pipeline.training.lr_finder import RangeTest, plot_range_test, range_test
 from pipeline.training.optimizers import make_optimizer
+from pipeline.training.placement import near
 from pipeline.training.recipes import Recipe, make_recipe
 from pipeline.training.run import Network
 from pipeline.training.seeds import derive_seed
@@ -47,7 +48,7 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
     fold = _fold(settings, competition, data, torch.device(execution.device))
     batch = recipe.batch_for(len(fold.train))
     model = _model(settings, recipe, data, fold)
-    smallest = shrink(fold.images[:2], recipe.side_for(0, fold.side))
+    smallest = shrink(fold.images[:2], recipe.side_for(0, fold.side)).to(fold.labels.device)
     execution = for_network(execution, model, smallest, asked)
     execution.prepare_process()
 
@@ -74,12 +75,13 @@ def _fold(
     settings: Settings, competition: Competition, data: TensorCache, device: torch.device
 ) -> FoldData:
     labels = data.train.known_labels()
-    numbers = assign_folds(labels.tolist(), data.train.groups, settings.folds, settings.seed)
+    numbers = assign_folds(labels.numpy(), data.train.groups, settings.folds, settings.seed)
+    images = near(data.train.images, device)
     return FoldData(
-        images=data.train.images.to(device),
+        images=images,
         labels=labels.to(device),
-        train=torch.from_numpy(np.flatnonzero(numbers != FOLD)).to(device),
-        valid=torch.from_numpy(np.flatnonzero(numbers == FOLD)).to(device),
+        train=torch.from_numpy(np.flatnonzero(numbers != FOLD)).to(images.device),
+        valid=torch.from_numpy(np.flatnonzero(numbers == FOLD)).to(images.device),
         classes=len(data.classes),
         mirror=bool(competition.data.mirror),
     )
@@ -96,7 +98,7 @@ def _model(
         classes=len(data.classes),
         dropout=recipe.dropout,
     )
-    return network.build(*channel_statistics(fold.images[fold.train])).to(fold.images.device)
+    return network.build(*channel_statistics(fold.images, fold.train)).to(fold.labels.device)
 
 
 def _batches(

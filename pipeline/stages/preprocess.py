@@ -18,6 +18,16 @@ from pipeline.stages.console import say
 from pipeline.workspace import Workspace
 
 INFERRED = "competition.json"
+# By whether images may have several labels, and what the submission holds.
+_USUAL_METRICS = {
+    (False, "label"): "accuracy",
+    (False, "index"): "accuracy",
+    (False, "probability"): "log_loss",
+    (False, "probabilities"): "log_loss",
+    (True, "labels"): "micro_f1",
+    (True, "indicators"): "micro_f1",
+    (True, "probabilities"): "log_loss",
+}
 CONTACT_SHEET = "contact_sheet.png"
 
 
@@ -52,29 +62,42 @@ def _cache_key(raw: Path, definition: Competition) -> str:
     return content_key(
         {
             "raw": raw_fingerprint(raw),
-            "data": asdict(definition.data),
+            "data": _reading(definition),
             "classes": definition.classes,
+            "multi_label": definition.multi_label,
             "sample": [definition.submission.sample, definition.submission.id],
             "version": CACHE_VERSION,
         }
     )
 
 
+def _reading(definition: Competition) -> dict[str, Any]:
+    """What the definition says of reading the files.
+
+    A key that came later is left out while it says what was done before: caches keep their names.
+    """
+    values = asdict(definition.data)
+    if values["resize"] in {None, "crop"}:
+        del values["resize"]
+    return values
+
+
 def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Competition:
     """The competition as its definition and its files together describe it."""
     values: dict[str, Any] = read_json(cache / INFERRED)
     inferred = competition_from(values.pop("slug"), values, str(cache / INFERRED))
-    form = replace(
+    spec = replace(
         definition.submission, sample=inferred.submission.sample, id=inferred.submission.id
     )
     competition = replace(
-        inferred, title=definition.title, metric=definition.metric, submission=form
+        inferred, title=definition.title, metric=definition.metric, submission=spec
     )
     if competition.metric is not None:
+        _check_metric(competition, competition.metric, len(competition.classes))
         return competition
-    values_kind = submission_form(workspace, competition, cache).values
-    metric = "accuracy" if values_kind in {"label", "index"} else "log_loss"
-    say("preprocess", f"metric {metric}, from the sample's {values_kind}; set by the key metric")
+    form = submission_form(workspace, competition, cache)
+    metric = _USUAL_METRICS[bool(competition.multi_label), form.values]
+    say("preprocess", f"metric {metric}, from the sample's {form.values}; set by the key metric")
     return replace(competition, metric=metric)
 
 
@@ -88,9 +111,12 @@ def _check_form_and_metric(raw: Path, dataset: RawDataset) -> None:
     """Read the submission form now, so that what it leaves open fails before any training."""
     competition = dataset.competition
     if competition.metric is not None:
-        multi_label = bool(competition.multi_label)
-        check_metric(competition.metric, multi_label=multi_label, classes=len(dataset.classes))
+        _check_metric(competition, competition.metric, len(dataset.classes))
     read_form(raw, dataset.competition, dataset.classes, dataset.test.ids)
+
+
+def _check_metric(competition: Competition, metric: str, classes: int) -> None:
+    check_metric(metric, multi_label=bool(competition.multi_label), classes=classes)
 
 
 def _counts(dataset: RawDataset) -> str:

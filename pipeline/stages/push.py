@@ -90,7 +90,8 @@ def _hours(budget: str) -> float:
 def _form(settings: Settings) -> SubmissionForm:
     """The form of the submission, from the competition's own files."""
     workspace, slug = settings.workspace, settings.competition
-    definition = load_competition(slug, workspace.competition(slug))
+    folder = workspace.competition(slug)
+    definition = load_competition(slug, folder).with_size(settings.size)
     cache = preprocess(workspace, definition)
     return submission_form(workspace, resolve(workspace, definition, cache), cache)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.competition import DataSpec
 from pipeline.errors import ConfigError
 from pipeline.workspace import Workspace
 
@@ -25,6 +26,8 @@ class Settings:
     """The network: the project's own, a torchvision ResNet or any timm model."""
     recipe: str = "quick"
     """How it is trained."""
+    size: int = 0
+    """Side of the images in pixels, 8 to 1024; 0: as the competition's definition says."""
     folds: int = 5
     """Number of cross-validation folds."""
     seed: int = 0
@@ -46,6 +49,8 @@ class Settings:
     launch: str = "auto"
     """Where folds train: auto (each GPU a fold of its own, or the CPU), ddp (all GPUs one fold
     together), or ray (tasks of a running Ray cluster)."""
+    run: str = ""
+    """A finished run by name, in place of the one that the other choices make."""
     root: Path = Path()
     """The folder that holds data/ and submissions/."""
 
@@ -104,5 +109,7 @@ def check_settings(settings: Settings) -> None:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
     if not 0 <= settings.seed < 2**32:
         raise ConfigError(f"SEED={settings.seed}: choose 0 to {2**32 - 1}")
+    if settings.size:
+        DataSpec(size=settings.size)
     if settings.folds < 2:
         raise ConfigError(f"FOLDS={settings.folds}: out-of-fold scores need at least 2")

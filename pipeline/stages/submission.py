@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.artifacts import write_whole
+from pipeline.artifacts import read_json, write_whole
 from pipeline.data.submission import SubmissionForm, check_submission, submission_csv
+from pipeline.metrics.decisions import decision_of
 from pipeline.stages.console import say
 from pipeline.stages.predict import PREDICTIONS
+from pipeline.training.run import RECORD
 from pipeline.training.tables import read_probabilities
 
 SUBMISSION = "submission.csv"
@@ -21,7 +23,9 @@ def submission(run: Path, form: SubmissionForm) -> Path:
             fit the test images; the file is named.
     """
     path, predictions = run / SUBMISSION, run / PREDICTIONS
-    content = submission_csv(form, read_probabilities(predictions), predictions)
+    table = read_probabilities(predictions)
+    decision = decision_of(read_json(run / RECORD), list(table.columns))
+    content = submission_csv(form, table, decision, predictions)
     current = path.exists() and path.read_bytes() == content
     if not current:
         write_whole(path, content)

@@ -35,7 +35,7 @@ from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
 from pipeline.training.fold_process import Task
-from pipeline.training.folds import assign_folds, read_folds, write_folds
+from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
 from pipeline.training.recipes import make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
@@ -92,15 +92,15 @@ def train_all(
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
-    fold_map = _fold_map(settings, competition, data.train)
+    folds = shared_fold_map(settings, competition, data.train)
     weights = starting_weights(settings)
-    identity = _identity(settings, competition, cache, data, fold_map, weights)
+    identity = _identity(settings, competition, cache, data, folds, weights)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
     if not (folder / RECORD).exists():
         _check_network(settings, data.train.images)
-    if not (folder / FOLDS).exists() or sha256_of(folder / FOLDS) != sha256_of(fold_map):
-        write_whole(folder / FOLDS, fold_map.read_bytes())
+    if not (folder / FOLDS).exists() or sha256_of(folder / FOLDS) != sha256_of(folds):
+        write_whole(folder / FOLDS, folds.read_bytes())
     if not (folder / RECORD).exists():
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
         write_json(folder / RECORD, {"run": name, **identity, **made_by})
@@ -167,7 +167,7 @@ def _identity(
     competition: Competition,
     cache: Path,
     data: TensorCache,
-    fold_map: Path,
+    folds: Path,
     weights: StartingWeights | None,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, apart from the machine."""
@@ -185,7 +185,8 @@ def _identity(
         "competition": competition.slug,
         "cache": cache.name,
         "mirror": competition.data.mirror,
-        "folds": {"count": settings.folds, "sha256": sha256_of(fold_map)},
+        "multi_label": data.multi_label,
+        "folds": {"count": settings.folds, "sha256": sha256_of(folds)},
         "seed": settings.seed,
         "network": asdict(network),
         "recipe": {"name": settings.recipe, **asdict(recipe)},
@@ -194,17 +195,32 @@ def _identity(
     }
 
 
-def _fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
-    """The saved fold map of these images; every run with the same folds and seed shares it."""
-    labels = part.known_labels().tolist()
-    made_from = [part.ids, labels, part.groups]
+def shared_fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
+    """The saved fold map of these images; every run with the same folds and seed shares it.
+
+    Raises:
+        ConfigError: the images cannot be split into so many folds.
+        DataError: the map, or the list of duplicates, is damaged.
+    """
+    labels = part.known_labels().numpy()
+    groups = _groups(settings, competition, part)
+    made_from = [part.ids, labels.tolist(), groups]
     name = f"{settings.folds}-seed{settings.seed}-{content_key(made_from, 8)}.csv"
     path = settings.workspace.folds(competition.slug) / name
     if not path.exists():
-        fold = assign_folds(labels, part.groups, settings.folds, settings.seed)
+        fold = assign_folds(labels, groups, settings.folds, settings.seed)
         write_folds(path, part.ids, fold)
     read_folds(path, part.ids)  # a damaged map is named here, before it decides anything
     return path
+
+
+def _groups(settings: Settings, competition: Competition, part: Part) -> list[str] | None:
+    """What must not span two folds: the competition's groups, and copies that an audit found."""
+    path = settings.workspace.duplicates(competition.slug)
+    if not path.exists():
+        return part.groups
+    say("train", f"folds keep the copies listed in {path} together; remove it for other folds")
+    return join_duplicates(path, part.ids, part.groups)
 
 
 def _finish(run: Run, competition: Competition, data: TensorCache) -> None:
@@ -222,10 +238,9 @@ def _cross_validate(
 ) -> dict[str, Any]:
     """Each fold's score on its out-of-fold predictions, their mean and standard deviation."""
     metric = competition.metric or "accuracy"
-    label_of = pd.Series(data.train.known_labels().numpy(), index=data.train.ids)
-    scores = [
-        score(metric, label_of.loc[table.index].to_numpy(), table.to_numpy()) for table in tables
-    ]
+    labels = data.train.known_labels().numpy()
+    row_of = pd.Series(range(len(labels)), index=data.train.ids)
+    scores = [score(metric, labels[row_of.loc[table.index]], table.to_numpy()) for table in tables]
     if not np.isfinite(scores).all():
         raise ConfigError(
             f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.training import group
 from pipeline.training.augment import Views, fixed_view, random_views, take
 from pipeline.training.mixing import mixed_images, mixed_labels, random_weights
+from pipeline.training.placement import brought
 from pipeline.training.prefetch import prefetched
 from pipeline.training.recipes import Recipe
 
@@ -21,8 +22,9 @@ Batch = tuple[Tensor, Tensor]
 class FoldData:
     """A competition's training images, and which of them one fold uses.
 
-    `images` uint8 [N, H, W, C], on the device where they fit there; `labels` int64 [N] on the
-    device; `train` and `valid` are int64 row numbers, where the images are.
+    `images` uint8 [N, H, W, C], on the device where they fit there; `labels` int64 [N] or, where an
+    image may have several, bool [N, classes], on the device; `train` and `valid` are int64 row
+    numbers, where the images are.
     """
 
     images: Tensor
@@ -38,6 +40,11 @@ class FoldData:
         return min(self.images.shape[1:3])
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    @property
     def is_streamed(self) -> bool:
         """Whether each batch has to be brought to the device."""
         return self.images.device != self.labels.device
@@ -45,9 +52,7 @@ class FoldData:
     def seen(self, index: Tensor, views: Views) -> Batch:
         """The images `index` as seen through `views`, and their labels, on the device."""
         images, device = take(self.images, index, views), self.labels.device
-        if self.is_streamed:
-            images = images.pin_memory().to(device, non_blocking=True)
-        return images, self.labels[index.to(device)]
+        return brought(images, device), self.labels[index.to(device)]
 
 
 def steps_per_epoch(data: FoldData, batch: int) -> int:
@@ -58,7 +63,9 @@ def steps_per_epoch(data: FoldData, batch: int) -> int:
 def epoch_batches(
     data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int = 0
 ) -> Iterator[Batch]:
-    """Every training image once in random order, augmented; an incomplete last batch is left out.
+    """The training images in random order, augmented; an incomplete last batch is left out.
+
+    Each comes once, unless the recipe draws rare classes more often.
 
     Yields uint8 images [batch, H, W, C] and labels [batch] on the device or, where the recipe
     blends images, both as floats: labels as class probabilities [batch, classes]. The first `skip`
@@ -72,7 +79,7 @@ def epoch_batches(
 def _batches(data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed)
     device = data.images.device
-    order = data.train[torch.randperm(len(data.train), generator=generator).to(device)]
+    order = data.train[_order(data, recipe, generator).to(device)]
     max_shift = recipe.shift_for(data.side)
     for step in range(steps_per_epoch(data, batch)):
         views = random_views(batch, max_shift, data.mirror, generator, device)
@@ -86,6 +93,15 @@ def _batches(data: FoldData, recipe: Recipe, batch: int, seed: int, skip: int) -
         else:  # each image with the one that stands before it in the whole batch
             others = data.seen(group.share(index.roll(1)), views.roll(1).share())
             yield _mixed(data, own, others, group.share(weights))
+
+
+def _order(data: FoldData, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Places in `data.train` in random order: each once or, balanced, rare classes more often."""
+    if not recipe.balanced_sampling:
+        return torch.randperm(len(data.train), generator=generator)
+    labels = data.labels.cpu()[data.train.cpu()]
+    chances = torch.bincount(labels).double()[labels].pow(-recipe.balanced_sampling)
+    return torch.multinomial(chances, len(labels), replacement=True, generator=generator)
 
 
 def _mixed(data: FoldData, own: Batch, others: Batch, weights: Tensor) -> Batch:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from pipeline.artifacts import resumable_folder, sha256_of, unfinished_folder, write_whole
 from pipeline.convs import apply_executions
@@ -22,6 +21,7 @@ from pipeline.training.batches import FoldData
 from pipeline.training.deadline import Deadline
 from pipeline.training.folds import read_folds
 from pipeline.training.loop import train_fold
+from pipeline.training.placement import near
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
@@ -29,8 +29,6 @@ from pipeline.training.state import EpochMetrics, TrainingState, start_training
 from pipeline.training.tables import probability_table, write_probabilities
 
 CHECKPOINT = "checkpoint.pt"
-# Images stay on the host beyond this share of the free memory of a GPU.
-_SHARE_FOR_IMAGES = 0.5
 
 
 def run_fold(
@@ -91,7 +89,7 @@ def _train(
 
 def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -> FoldData:
     valid = read_folds(run.folder / FOLDS, data.train.ids) == number
-    images = _near(data.train.images, device)
+    images = near(data.train.images, device)
     return FoldData(
         images=images,
         labels=data.train.known_labels().to(device),
@@ -102,18 +100,9 @@ def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -
     )
 
 
-def _near(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device if they fit there; else where they are, memory-mapped."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if images.nbytes > _SHARE_FOR_IMAGES * free:
-            return images
-    return images.to(device)
-
-
 def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
     torch.manual_seed(derive_seed(seed, "initialise"))
-    mean, std = channel_statistics(data.images[data.train])
+    mean, std = channel_statistics(data.images, data.train)
     model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
     apply_executions(model, dict(run.execution.convs))
     return start_training(model, data, run.recipe, run.execution, _identity(run, number))
@@ -140,7 +129,12 @@ def _write_results(
     weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     probabilities = predict_probabilities(
-        state.model, fold_data.images, fold_data.valid, run.mirror, run.execution
+        state.model,
+        fold_data.images,
+        fold_data.valid,
+        run.mirror,
+        run.execution,
+        multi_label=run.multi_label,
     )
     ids = [data.train.ids[row] for row in fold_data.valid.tolist()]
     write_probabilities(folder / OUT_OF_FOLD, probability_table(ids, probabilities, data.classes))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,41 +11,105 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from pipeline.artifacts import write_whole
 from pipeline.errors import ConfigError, DataError
+from pipeline.training.stratify import multi_label_folds
 
 
 def assign_folds(
-    labels: Sequence[int], groups: Sequence[str] | None, folds: int, seed: int
+    labels: np.ndarray, groups: Sequence[str] | None, folds: int, seed: int
 ) -> np.ndarray:
     """Fold number int64 [N] per image: stratified by label; a group never spans two folds.
+
+    `labels` are class numbers int64 [N] or, where an image may have several, bool [N, classes].
 
     Raises:
         ConfigError: fewer than two folds, or a class or the groups are too few for so many.
     """
     if folds < 2:
         raise ConfigError(f"FOLDS={folds}: out-of-fold scores need at least 2")
-    rarest, count = min(Counter(labels).items(), key=lambda item: item[1])
-    if count < folds:
-        raise ConfigError(f"FOLDS={folds}: class number {rarest} has only {count} images")
+    members = labels if labels.ndim == 2 else labels[:, None] == np.arange(labels.max() + 1)
+    counts = members.sum(axis=0)
+    rarest = int(np.where(counts > 0, counts, counts.max()).argmin())
+    if counts[rarest] < folds:
+        raise ConfigError(f"FOLDS={folds}: class number {rarest} has only {counts[rarest]} images")
     if groups is not None and len(set(groups)) < folds:
         raise ConfigError(f"FOLDS={folds}: there are only {len(set(groups))} groups")
+    if labels.ndim == 2:
+        fold = multi_label_folds(labels, groups, folds, seed)
+    else:
+        fold = _single_label_folds(labels, groups, folds, seed)
+    _check_every_class_is_trained_on(members, fold, folds)
+    return fold
+
+
+def _single_label_folds(
+    labels: np.ndarray, groups: Sequence[str] | None, folds: int, seed: int
+) -> np.ndarray:
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), dtype=np.int64)
     for number, (_, valid) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
         fold[valid] = number
-    _check_every_class_is_trained_on(np.asarray(labels), fold, folds)
     return fold
 
 
-def _check_every_class_is_trained_on(labels: np.ndarray, fold: np.ndarray, folds: int) -> None:
+def _check_every_class_is_trained_on(members: np.ndarray, fold: np.ndarray, folds: int) -> None:
     """Groups can put a whole class into one fold."""
+    present = members.any(axis=0)
     for number in range(folds):
-        absent = set(labels) - set(labels[fold != number])
-        if absent:
+        absent = np.flatnonzero(present & ~members[fold != number].any(axis=0))
+        if len(absent):
             raise ConfigError(
-                f"FOLDS={folds}: without fold {number} no image of class number {min(absent)} is "
+                f"FOLDS={folds}: without fold {number} no image of class number {absent[0]} is "
                 "left to train on; choose another FOLDS, SEED or group_column"
             )
+
+
+def join_duplicates(path: Path, ids: Sequence[str], groups: Sequence[str] | None) -> list[str]:
+    """The group of each of `ids`: copies listed in `path` (columns id, group) share one.
+
+    Where the images have groups already, those that copies link become one. A group is named by
+    its first image, so an image without a copy is its own.
+
+    Raises:
+        DataError: the file is damaged, or lists other images.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        copies = table.set_index("id")["group"]
+        by_copy = copies.reindex(list(ids)).tolist()
+    except (ValueError, KeyError) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"{path} is damaged ({reason}); delete it, or make audit GROUP=1") from err
+    unknown = copies.index.difference(pd.Index(list(ids)))
+    if len(unknown):
+        raise DataError(
+            f"{path}: {len(unknown)} of {len(copies)} images are no training images, first "
+            f"{unknown[0]!r}; delete it, or make audit GROUP=1"
+        )
+    linked = [by_copy] if groups is None else [by_copy, list(groups)]
+    return [ids[first] for first in _first_linked(linked, len(ids))]
+
+
+def _first_linked(namings: Sequence[Sequence[object]], count: int) -> list[int]:
+    """The first of all rows that each row is linked to, by sharing a name in any of `namings`.
+
+    A name is text; a row without one is linked to none.
+    """
+    first = list(range(count))
+
+    def root(row: int) -> int:
+        while first[row] != row:
+            first[row] = first[first[row]]
+            row = first[row]
+        return row
+
+    for names in namings:
+        seen: dict[str, int] = {}
+        for row, name in enumerate(names):
+            if isinstance(name, str):
+                one, other = root(seen.setdefault(name, row)), root(row)
+                first[max(one, other)] = min(one, other)
+    return [root(row) for row in range(count)]
 
 
 def write_folds(path: Path, ids: Sequence[str], fold: np.ndarray) -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches, steps_per_epoch, valid_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
+from pipeline.training.losses import plain_losses
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState
@@ -153,13 +153,16 @@ def finish_epoch(
 def evaluate(
     model: nn.Module, data: FoldData, execution: Execution, side: int
 ) -> tuple[float, float]:
-    """Mean loss and accuracy on the fold's validation images, plain view, at size `side`."""
+    """Mean loss and accuracy on the fold's validation images, plain view, at size `side`.
+
+    Where images have several labels, accuracy is the share of the labels that are right.
+    """
     model.eval()
     loss = correct = torch.zeros((), device=data.labels.device)
     for images, labels in valid_batches(data):
         with execution.autocast():
             logits = model(shrink(images, side))
-        loss = loss + F.cross_entropy(logits.float(), labels, reduction="sum")
-        correct = correct + (logits.argmax(1) == labels).sum()
+        of_images, right = plain_losses(logits.float(), labels)
+        loss, correct = loss + of_images.sum(), correct + right.sum()
     means = group.total(torch.stack([loss, correct.float()])).double() / len(data.valid)
     return means[0].item(), means[1].item()

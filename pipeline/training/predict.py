@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from pipeline.models.fuse import fuse
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.execution import Execution
+from pipeline.training.placement import brought
+from pipeline.training.prefetch import prefetched
 
 # Shifts (down, right) in pixels; each is also seen mirrored where that keeps the label.
 SHIFTS = ((0, 0), (1, 1), (-1, -1))
@@ -22,21 +22,23 @@ def predict_probabilities(
     index: Tensor,
     mirror: bool,
     execution: Execution,
+    *,
+    multi_label: bool = False,
     batch_pixels: int = 2**19,
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
-    `images` is uint8 [M, H, W, C]; logits are averaged, then softmax is taken. The model itself
-    stays as it is: what predicts is its fused form.
+    `images` is uint8 [M, H, W, C], on the model's device or streamed to it, and `index` is where
+    they are; logits are averaged, then softmax is taken or, where an image may have several labels,
+    the sigmoid of each. The model itself stays as it is: what predicts is its fused form.
     """
-    fused = fuse(model)
+    fused, device = fuse(model), next(model.parameters()).device
     batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
-    parts = [
-        torch.stack([_logits(fused, seen, execution) for seen in _views(images, rows, mirror)])
-        .mean(0)
-        .softmax(1)
-        for rows in index.split(batch)
-    ]
+    seen = (_views(images, rows, mirror, device) for rows in index.split(batch))
+    parts = []
+    for views in prefetched(seen) if images.device != device else seen:
+        logits = torch.stack([_logits(fused, view, execution) for view in views]).mean(0)
+        parts.append(logits.sigmoid() if multi_label else logits.softmax(1))
     return torch.cat(parts).cpu()
 
 
@@ -46,8 +48,11 @@ def _logits(model: nn.Module, images: Tensor, execution: Execution) -> Tensor:
     return logits.float()
 
 
-def _views(images: Tensor, index: Tensor, mirror: bool) -> Iterator[Tensor]:
-    for down, right in SHIFTS:
-        for mirrored in (False, True) if mirror else (False,):
-            view = fixed_view(len(index), down, right, mirrored, images.device)
-            yield take(images, index, view)
+def _views(images: Tensor, index: Tensor, mirror: bool, device: torch.device) -> list[Tensor]:
+    """The images `index` in every view, on the device."""
+    return [
+        brought(take(images, index, view), device)
+        for down, right in SHIFTS
+        for mirrored in ((False, True) if mirror else (False,))
+        for view in (fixed_view(len(index), down, right, mirrored, images.device),)
+    ]

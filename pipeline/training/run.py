@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.artifacts import is_complete, read_json
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.models import ImageClassifier, make_model
 from pipeline.training.execution import Execution
 from pipeline.training.recipes import Recipe
@@ -22,6 +22,7 @@ FOLDS = "folds.csv"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 OUT_OF_FOLD = "oof.csv"
+MADE_FROM = "made_from"  # in the record of a run that was not trained, but made of others
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +104,11 @@ class Run:
         return bool(self.record["mirror"])
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return bool(self.record["multi_label"])
+
+    @property
     def seed(self) -> int:
         """Every random stream derives from it."""
         return int(self.record["seed"])
@@ -128,6 +134,11 @@ class Run:
     def _part(self, key: str) -> dict[str, Any]:
         part = self.record.get(key)
         if not isinstance(part, dict):
+            if MADE_FROM in self.record:
+                raise ConfigError(
+                    f"{self.folder} was made from other runs and has no {key} of its own; name one "
+                    "of them, or delete the folder if a file of it is gone, and make it again"
+                )
             path = self.folder / RECORD
             raise DataError(f"{path} has no {key!r}; delete {self.folder} and rerun")
         return part

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import DataError
@@ -19,6 +18,7 @@ from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.compilation import compiled
 from pipeline.training.execution import Execution
+from pipeline.training.losses import loss_of_labels
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.recipes import Recipe
 from pipeline.training.schedules import make_schedule
@@ -148,7 +148,7 @@ def start_training(
         optimizer=optimizer,
         schedule=make_schedule(recipe.schedule, optimizer, steps, recipe.warmup),
         scaler=execution.scaler(),
-        loss=_loss_function(model, recipe, execution),
+        loss=_loss_function(model, recipe, execution, data),
         batch=batch,
         micro_batch=min(batch, execution.micro_batch or batch),
         loss_sum=torch.zeros((), device=data.labels.device),
@@ -156,12 +156,15 @@ def start_training(
     )
 
 
-def _loss_function(model: nn.Module, recipe: Recipe, execution: Execution) -> LossFunction:
+def _loss_function(
+    model: nn.Module, recipe: Recipe, execution: Execution, data: FoldData
+) -> LossFunction:
     network = group.with_shared_gradients(model)
+    compare = loss_of_labels(recipe, data)
 
     def loss(images: Tensor, labels: Tensor) -> Tensor:
         with execution.autocast():
             logits = network(images)
-        return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+        return compare(logits.float(), labels)
 
     return compiled(loss) if execution.compile else loss

@@ -1,16 +1,23 @@
 """The cache holds exactly what was decoded, and a failed build leaves nothing."""
 
+import json
+import os
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipeline.competition import Competition, DataSpec
 from pipeline.data.cache import Part, build_cache, load_cache
 from pipeline.data.contact_sheet import write_contact_sheet
+from pipeline.data.images import ImageForm, decode_image
 from pipeline.data.layouts import RawDataset, RawPart
+from pipeline.data.row_file import row_file
 from pipeline.errors import DataError, StorageError
 
 RNG = np.random.default_rng(0)
@@ -102,6 +109,44 @@ def test_a_full_disk_leaves_nothing(tiny_disk):
     with pytest.raises(StorageError, match=r"disk full while writing .*train\.safetensors"):
         build_cache(dataset, tiny_disk)
     assert list(tiny_disk.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_decoding_leaves_nothing(tiny_disk, tmp_path, monkeypatch):
+    """As where space cannot be reserved."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    dataset = file_dataset(tmp_path, 64)
+    dataset = replace(dataset, competition=Competition(slug="pets", data=DataSpec(size=128)))
+    with pytest.raises(StorageError, match=r"disk full while writing .*train\.safetensors"):
+        build_cache(dataset, tiny_disk)
+    assert list(tiny_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("labels", [torch.arange(5), torch.ones(5, 3, dtype=torch.bool), None])
+def test_rows_make_the_bytes_of_the_library(tmp_path, labels):
+    images = torch.from_numpy(RNG.integers(0, 256, (5, 3, 2, 1), np.uint8))
+    tensors = {"images": images, "ids.bytes": torch.arange(7, dtype=torch.uint8)}
+    tensors |= {} if labels is None else {"labels": labels}
+    metadata = {"about": json.dumps({"title": 'größer "so"'})}
+    save_file(tensors, tmp_path / "library", metadata)
+
+    with row_file(tmp_path / "own", tensors | {"images": images.to("meta")}, metadata) as file:
+        for row in reversed(range(5)):
+            file.write(row, images[row].numpy())
+
+    assert (tmp_path / "own").read_bytes() == (tmp_path / "library").read_bytes()
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+def test_images_of_many_sizes_get_one(tmp_path, resize):
+    dataset = file_dataset(tmp_path, 3)
+    Image.new("RGB", (30, 10)).save(dataset.train.images[1])
+    dataset = replace(dataset, competition=Competition(slug="pets", data=DataSpec(resize=resize)))
+    reason = build_cache(dataset, tmp_path)
+    assert reason.endswith("colour" if resize == "crop" else f"colour; [data] resize = {resize}")
+    images = load_cache(tmp_path).train.images
+    assert images.shape == (3, 64, 64, 3)
+    expected = decode_image(dataset.train.images[0], ImageForm(64, 64, 3, "", resize))
+    np.testing.assert_array_equal(images[0].numpy(), expected)
 
 
 def test_a_damaged_cache_says_so(tmp_path):

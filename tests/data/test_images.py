@@ -23,8 +23,8 @@ COLOUR = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
 GREY = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
 
 
-def form(height=6, width=9, channels=3) -> ImageForm:
-    return ImageForm(height, width, channels, "")
+def form(height=6, width=9, channels=3, resize="crop") -> ImageForm:
+    return ImageForm(height, width, channels, "", resize)
 
 
 def saved(tmp_path, image: Image.Image, name="image.png", **options):
@@ -118,6 +118,59 @@ def test_large_images_are_fitted_around_their_centre(tmp_path):
     assert decode_pixels(wide, form(32, 32, 1)).shape == (32, 32, 1)
 
 
+def banded(height, width):
+    """Red, green and blue in three parts along the longer side."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    along = pixels if height >= width else pixels.swapaxes(0, 1)
+    for part, rows in enumerate(np.array_split(np.arange(max(height, width)), 3)):
+        along[rows, :, part] = 240
+    return pixels
+
+
+def test_padding_keeps_the_whole_image_on_its_mean_colour():
+    seen = decode_pixels(banded(20, 60), form(30, 30, resize="pad"))
+    assert (seen[:10] == 80).all()
+    assert (seen[20:] == 80).all()
+    assert seen[15, [4, 15, 25]].argmax(1).tolist() == [0, 1, 2]
+    grey = decode_pixels(np.full((40, 8), 7, np.uint8), form(16, 16, 1, resize="pad"))
+    assert (grey == 7).all()
+    assert decode_pixels(banded(1, 900), form(8, 8, resize="pad")).shape == (8, 8, 3)
+
+
+def test_stretching_keeps_the_whole_image_and_cropping_its_centre():
+    stretched = decode_pixels(banded(20, 60), form(30, 30, resize="stretch"))
+    assert stretched[15, [4, 15, 25]].argmax(1).tolist() == [0, 1, 2]
+    cropped = decode_pixels(banded(20, 60), form(30, 30))
+    assert (cropped[:, 2:-2].argmax(2) == 1).all()
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_large_turned_jpeg_is_seen_as_the_same_pixels_stored_upright(
+    tmp_path, resize, orientation
+):
+    """Also where draft mode decodes it at a fraction of its size."""
+    upright = banded(400, 900)
+    stored = np.rot90(upright, {1: 0, 3: 2, 6: 1, 8: -1}[orientation])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = saved(tmp_path, Image.fromarray(stored), "turned.jpg", exif=exif, quality=95)
+    wanted = form(24, 40, resize=resize)
+    expected = decode_pixels(upright, wanted).astype(int)
+    np.testing.assert_allclose(decode_image(turned, wanted), expected, atol=40)
+
+
+def test_a_turned_jpeg_is_decoded_with_enough_pixels(tmp_path):
+    """Stripes two pixels wide, seen at their full size: an eighth of it would leave only grey."""
+    stripes = np.zeros((800, 100, 3), np.uint8)
+    stripes[::4] = stripes[1::4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path, Image.fromarray(stripes), "turned.jpg", exif=exif, quality=95)
+    seen = decode_image(path, form(50, 800, resize="stretch"))
+    assert seen.astype(int).std() > 100
+
+
 def test_the_form_and_its_reason():
     small, large = Probe(28, 20, True), Probe(300, 200, False)
     kept = choose_form([small, small], None)
@@ -130,6 +183,8 @@ def test_the_form_and_its_reason():
     chosen = choose_form([small, large], 96)
     assert (chosen.height, chosen.width) == (96, 96)
     assert "[data] size = 96" in chosen.reason
+    padded = choose_form([small, large], 96, "pad")
+    assert (padded.resize, padded.reason) == ("pad", chosen.reason + "; [data] resize = pad")
 
 
 def png_claiming(width: int, height: int) -> bytes:

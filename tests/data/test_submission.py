@@ -19,9 +19,11 @@ from pipeline.data.submission import (
     submission_csv,
 )
 from pipeline.errors import ConfigError, DataError, SubmissionError
+from pipeline.metrics import Decision
 
 PETS = Competition(slug="pets")
 IDS = ["07", "1", "2"]
+BEST = Decision("argmax")
 SOURCE = Path("run/test.csv")
 CLASSES = ("bird", "cat", "dog")
 ALL_VALUES = ["label", "index", "probabilities", "probability"]
@@ -202,7 +204,7 @@ def test_a_sample_of_other_ids(tmp_path):
 
 def write(folder, form: SubmissionForm, predictions: pd.DataFrame):
     path = folder / "submission.csv"
-    path.write_bytes(submission_csv(form, predictions, SOURCE))
+    path.write_bytes(submission_csv(form, predictions, BEST, SOURCE))
     return path
 
 
@@ -246,11 +248,11 @@ def test_predictions_that_do_not_fit_are_not_written():
         with pytest.raises(
             SubmissionError, match=rf"^run/test\.csv: .*{match}.*; delete that file and rerun$"
         ):
-            submission_csv(form, predictions, SOURCE)
+            submission_csv(form, predictions, BEST, SOURCE)
 
 
 def lines_of(form: SubmissionForm) -> list[str]:
-    return submission_csv(form, probabilities(form.ids), SOURCE).decode().splitlines()
+    return submission_csv(form, probabilities(form.ids), BEST, SOURCE).decode().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ def test_the_hash_is_that_of_the_predictions(tmp_path):
     ids = [f"{n}" for n in range(6)]
     form = make_form("probabilities", ids)
     csv = tmp_path / "submission.csv"
-    lines = submission_csv(form, probabilities(ids), SOURCE).decode().splitlines()
+    lines = submission_csv(form, probabilities(ids), BEST, SOURCE).decode().splitlines()
 
     def digest(changed: list[str]) -> str:
         csv.write_text("\r\n".join(changed))

@@ -56,6 +56,7 @@ def make_run(
         "run": name,
         "engine_version": ENGINE_VERSION,
         "mirror": False,
+        "multi_label": False,
         "folds": {"count": folds},
         "seed": seed,
         "network": {**asdict(NETWORK), "dropout": dropout},

@@ -33,6 +33,30 @@ def test_same_seed_same_folds_other_seed_other_folds():
     assert not np.array_equal(assign_folds(labels, None, 5, 1), assign_folds(labels, None, 5, 2))
 
 
+def test_every_fold_has_the_same_share_of_each_of_several_labels():
+    labels = np.random.default_rng(0).random((2000, 6)) < [0.5, 0.3, 0.1, 0.03, 0.01, 0.2]
+
+    fold = assign_folds(labels, None, 5, seed=0)
+
+    for number in range(5):
+        held = labels[fold == number]
+        assert abs(len(held) - 400) <= 10
+        assert abs(held.sum(axis=0) - labels.sum(axis=0) / 5).max() <= 2
+
+
+def test_groups_of_images_with_several_labels_stay_whole():
+    random = np.random.default_rng(0)
+    groups = [f"burst{number}" for number in random.integers(0, 300, 900)]
+    labels = random.random((900, 4)) < 0.3
+
+    fold = assign_folds(labels, groups, 3, seed=0)
+
+    for group in set(groups):
+        assert len({fold[i] for i, g in enumerate(groups) if g == group}) == 1
+    assert max(np.bincount(fold)) - min(np.bincount(fold)) < 30
+    assert np.array_equal(fold, assign_folds(labels, groups, 3, seed=0))
+
+
 @pytest.mark.parametrize(
     ("labels", "groups", "folds", "message"),
     [
@@ -43,7 +67,7 @@ def test_same_seed_same_folds_other_seed_other_folds():
 )
 def test_folds_that_do_not_fit_are_refused(labels, groups, folds, message):
     with pytest.raises(ConfigError, match=message):
-        assign_folds(labels, groups, folds, seed=0)
+        assign_folds(np.array(labels), groups, folds, seed=0)
 
 
 def test_a_map_is_joined_by_id_not_by_position(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.competition import LAYOUTS, Competition
 from pipeline.data.archive_members import is_archive
-from pipeline.data.layouts.dataset import RawDataset, RawPart, checked_dataset
+from pipeline.data.layouts.dataset import checked_dataset
 from pipeline.data.layouts.image_split import ImageSplit, read_test_part, split_images
 from pipeline.data.layouts.label_table import LabelTable, find_label_tables, read_label_table
 from pipeline.data.layouts.named_arrays import (
@@ -26,6 +26,7 @@ from pipeline.data.layouts.named_labels import (
     read_class_folders,
     read_labels_in_names,
 )
+from pipeline.data.layouts.parts import RawDataset, RawPart
 from pipeline.data.layouts.pixel_columns import find_pixel_tables, read_pixel_tables
 from pipeline.data.layouts.raw_files import RawFiles, list_files
 from pipeline.data.questions import to_decide

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.competition import Competition
 from pipeline.data.ids import match_ids, short_ids
-from pipeline.data.layouts.dataset import RawPart
+from pipeline.data.layouts.parts import RawPart
 from pipeline.data.layouts.raw_files import RawFiles, Split, below, split_folder
 from pipeline.data.questions import definition_path, to_decide
 from pipeline.data.sample import Sample

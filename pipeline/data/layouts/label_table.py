@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.competition import Competition
-from pipeline.data.columns import label_column, named_column
+from pipeline.data.columns import label_column, label_columns, named_column
 from pipeline.data.ids import first_repeated
-from pipeline.data.layouts.dataset import RawPart
 from pipeline.data.layouts.image_split import ImageSplit, check_all_used, match_images
+from pipeline.data.layouts.parts import RawPart
 from pipeline.data.layouts.pixel_columns import is_pixel_table
 from pipeline.data.layouts.raw_files import RawFiles, split_of
 from pipeline.data.questions import to_decide
@@ -19,6 +21,7 @@ from pipeline.errors import DataError
 
 # A table is about the images when most of its first ids name one.
 _PROBED_ROWS = 200
+_ONE, _ZERO = ("1", "1.0"), ("0", "0.0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +77,15 @@ def read_label_table(
     rows = read_table(path)
     group_column = named_column(competition, "group_column", list(rows.columns), path)
     others = [name for name in rows.columns if name not in {id_column, group_column}]
-    target = label_column(competition, others, path, sample)
+    columns = label_columns(competition, others, path, sample)
+    target = None if columns else label_column(competition, others, path, sample)
     ids = list(rows[id_column])
     part = RawPart(
         ids=ids,
         images=_images_of(ids, path, split, competition),
-        labels=list(rows[target]),
+        labels=None if target is None else list(rows[target]),
         groups=None if group_column is None else list(rows[group_column]),
+        label_sets=_marked(rows[columns], ids, path) if columns else None,
     )
     data = replace(
         competition.data,
@@ -89,8 +94,27 @@ def read_label_table(
         train_labels=tables[0].name,
         id_column=id_column,
         label_column=target,
+        label_columns=tuple(columns),
     )
     return part, replace(competition, data=data)
+
+
+def _marked(columns: pd.DataFrame, ids: list[str], path: Path) -> list[tuple[str, ...]]:
+    """The names of the columns in which each row has a 1."""
+    is_one = columns.isin(_ONE)
+    other = ~(is_one | columns.isin(_ZERO))
+    if other.to_numpy().any():
+        row, column = (int(place[0]) for place in other.to_numpy().nonzero())
+        raise DataError(
+            f"{path}: {int(other.to_numpy().sum())} values in the columns of labels are neither 0 "
+            f"nor 1, first {columns.iat[row, column]!r} of id {ids[row]!r} in "
+            f"{columns.columns[column]!r}; correct them, or set `[data] label_column`"
+        )
+    names = [str(name) for name in columns.columns]
+    return [
+        tuple(name for name, marked in zip(names, row, strict=True) if marked)
+        for row in is_one.to_numpy()
+    ]
 
 
 def _is_of_the_test(path: Path, sample: Sample | None) -> bool:

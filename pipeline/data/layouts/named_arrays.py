@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.competition import Competition
 from pipeline.data.layouts.array_images import to_images
-from pipeline.data.layouts.dataset import RawPart
 from pipeline.data.layouts.idx import is_idx_name, read_idx
+from pipeline.data.layouts.parts import RawPart
 from pipeline.data.layouts.positional_ids import sample_ids_by_position
 from pipeline.data.layouts.raw_files import RawFiles, Split, split_of, words_of
 from pipeline.data.questions import definition_path, to_decide

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 from pipeline.competition import Competition
 from pipeline.data.ids import short_ids, without_image_suffix
-from pipeline.data.layouts.dataset import RawPart
 from pipeline.data.layouts.image_split import ImageSplit, check_all_used, relative_to
+from pipeline.data.layouts.parts import RawPart
 from pipeline.data.questions import definition_path
 from pipeline.errors import ConfigError, DataError
 

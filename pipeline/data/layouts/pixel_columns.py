@@ -14,7 +14,7 @@ from pipeline.competition import Competition
 from pipeline.data.columns import label_column, named_column
 from pipeline.data.images import PixelArray
 from pipeline.data.layouts.array_images import to_images
-from pipeline.data.layouts.dataset import RawPart
+from pipeline.data.layouts.parts import RawPart
 from pipeline.data.layouts.positional_ids import sample_ids_by_position
 from pipeline.data.layouts.raw_files import RawFiles, Split, split_of
 from pipeline.data.questions import to_decide

@@ -31,6 +31,10 @@ def check_submission(csv: Path, form: SubmissionForm) -> None:
     _check_ids(csv, list(table[form.id_column]), form)
     if form.values in {"label", "index"}:
         _check_labels(csv, table[form.value_columns[0]], form)
+    elif form.values == "labels":
+        _check_cells(csv, table[form.value_columns[0]], form)
+    elif form.values == "indicators":
+        _check_indicators(csv, table, form)
     else:
         _check_probabilities(csv, table, form)
 
@@ -42,7 +46,8 @@ def predictions_sha256(csv: Path, form: SubmissionForm) -> str:
         SubmissionError: the file is no CSV with the form's columns.
     """
     table = _read(csv, form)
-    says: Callable[[str], str] = str if form.values in {"label", "index"} else _six_digits
+    are_numbers = form.values in {"probability", "probabilities"}
+    says: Callable[[str], str] = _six_digits if are_numbers else str
     rows = sorted(
         [name, *map(says, values)]
         for name, *values in table[[form.id_column, *form.value_columns]].itertuples(index=False)
@@ -102,6 +107,31 @@ def _check_labels(csv: Path, column: pd.Series, form: SubmissionForm) -> None:
     _check_not_constant(csv, str(column.name), np.array(texts), form)
 
 
+def _check_cells(csv: Path, column: pd.Series, form: SubmissionForm) -> None:
+    """Several class names in each cell."""
+    texts = list(column)
+    names = [text.split(form.separator) if text else [] for text in texts]
+    known = set(form.classes)
+    unknown = np.array([not known.issuperset(row) for row in names], dtype=bool)
+    _refuse(csv, "cells with a name that is no class", unknown, form.ids, texts)
+    repeated = np.array([len(set(row)) != len(row) for row in names], dtype=bool)
+    _refuse(csv, "cells that name a class twice", repeated, form.ids, texts)
+    if form.ranked:
+        wrong = np.array([not 1 <= len(row) <= form.ranked for row in names], dtype=bool)
+        rule = f"cells that do not name 1 to {form.ranked} classes"
+        _refuse(csv, rule, wrong, form.ids, texts)
+    _check_not_constant(csv, str(column.name), np.array(texts), form)
+
+
+def _check_indicators(csv: Path, table: pd.DataFrame, form: SubmissionForm) -> None:
+    for name in form.value_columns:
+        texts = list(table[name])
+        unknown = np.array([text not in {"0", "1"} for text in texts], dtype=bool)
+        _refuse(csv, f"values that are neither 0 nor 1 in {name!r}", unknown, form.ids, texts)
+    rows = np.array([" ".join(row) for row in table[form.value_columns].to_numpy()])
+    _check_not_constant(csv, ", ".join(form.value_columns[:3]), rows, form)
+
+
 def _check_probabilities(csv: Path, table: pd.DataFrame, form: SubmissionForm) -> None:
     columns = form.value_columns
     values = np.empty((len(form.ids), len(columns)))
@@ -115,7 +145,7 @@ def _check_probabilities(csv: Path, table: pd.DataFrame, form: SubmissionForm) -
         outside = (numbers < 0) | (numbers > 1)
         _refuse(csv, f"probabilities outside [0, 1] in {name!r}", outside, form.ids, texts)
         values[:, position] = numbers
-    if form.values == "probabilities":
+    if form.values == "probabilities" and not form.multi_label:
         sums = values.sum(axis=1)
         rule = f"probabilities that do not add up to 1 within {SUM_TOLERANCE}"
         _refuse(csv, rule, abs(sums - 1) > SUM_TOLERANCE, form.ids, [f"{x:g}" for x in sums])

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.competition import VALUES, Competition
 from pipeline.data.ids import match_ids
 from pipeline.data.questions import definition_path, to_decide
 from pipeline.data.sample import Sample, find_sample
-from pipeline.data.submission.values import POSITIVE, infer_values, positive_class
+from pipeline.data.submission.values import (
+    POSITIVE,
+    infer_column_values,
+    infer_values,
+    positive_class,
+)
 from pipeline.errors import DataError
+from pipeline.metrics import metric_named
 from pipeline.reading import read_errors
+
+_PER_CLASS = ("probabilities", "indicators")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubmissionForm:
     """One row per id of `ids`, in that order; `test_ids` are the images that they mean.
 
-    `values` is one of: "label", a class name; "index", a position in `classes`; "probabilities",
-    a column per class, in the order of `classes`; "probability", that of the class `positive`.
+    `values` is one of: "label", a class name; "index", a position in `classes`; "labels", several
+    class names in one cell with `separator` between them, the `ranked` most probable ones or, where
+    that is 0, those that the image has; "indicators", a column of 0 and 1 per class;
+    "probabilities", a column per class; "probability", that of the class `positive`. Columns are
+    in the order of `classes`. Probabilities add up to 1 unless the images are `multi_label`.
     """
 
     columns: tuple[str, ...]
@@ -30,6 +42,14 @@ class SubmissionForm:
     values: str
     classes: tuple[str, ...]
     positive: str | None = None
+    multi_label: bool = False
+    ranked: int = 0
+    separator: str = " "
+
+    @property
+    def has_columns_per_class(self) -> bool:
+        """Whether each class has a column of its own."""
+        return self.values in _PER_CLASS
 
     @property
     def value_columns(self) -> list[str]:
@@ -60,8 +80,9 @@ def read_form(
         ids=sample.ids,
         test_ids=_matching_test_ids(sample, test_ids),
         values=values,
-        classes=tuple(targets) if values == "probabilities" else classes,
+        classes=tuple(targets) if values in _PER_CLASS else classes,
         positive=_positive(values, targets[0], competition, classes),
+        **_several_labels(competition),
     )
 
 
@@ -70,7 +91,7 @@ def _defined_form(
 ) -> SubmissionForm:
     spec = competition.submission
     needed = {"id": spec.id, "values": spec.values, "target": spec.target}
-    if spec.values == "probabilities":
+    if spec.values in _PER_CLASS:
         del needed["target"]
     if spec.values == "probability":
         needed["positive"] = positive_class(spec.target or "", competition, classes)
@@ -94,7 +115,19 @@ def _defined_form(
         values=spec.values,
         classes=classes,
         positive=_positive(spec.values, targets[0], competition, classes),
+        **_several_labels(competition),
     )
+
+
+def _several_labels(competition: Competition) -> dict[str, Any]:
+    """The parts of a form that concern images, or rankings, with several labels."""
+    ranked = metric_named(competition.metric).length if competition.metric else 0
+    separator = competition.data.label_separator or " "
+    return {
+        "multi_label": bool(competition.multi_label),
+        "ranked": ranked,
+        "separator": separator,
+    }
 
 
 def _values_of(sample: Sample, competition: Competition, classes: tuple[str, ...]) -> str:
@@ -102,7 +135,7 @@ def _values_of(sample: Sample, competition: Competition, classes: tuple[str, ...
     if len(targets) == 1:
         return infer_values(sample, competition, classes)
     if set(targets) == set(classes):
-        return "probabilities"
+        return infer_column_values(sample, competition)
     raise _mismatch(targets, competition, classes, str(sample.path))
 
 
@@ -139,20 +172,43 @@ def _check_columns(
 ) -> None:
     """The value columns must be able to hold such values."""
     target = competition.submission.target
-    expected = list(classes) if values == "probabilities" else [target or targets[0]]
+    expected = list(classes) if values in _PER_CLASS else [target or targets[0]]
     if sorted(targets) != sorted(expected):
-        if values == "probabilities" and len(targets) > 1:
+        if values in _PER_CLASS and len(targets) > 1:
             raise _mismatch(targets, competition, classes, where)
-        is_misnamed = values != "probabilities" and target not in {None, *targets}
+        is_misnamed = values not in _PER_CLASS and target not in {None, *targets}
         raise to_decide(
             competition,
             "[submission] target" if is_misnamed else "[submission] values",
             f"{where}: {values} needs the columns {', '.join(expected)} beside the id, and there "
             f"are {', '.join(targets)}",
         )
+    _check_answers(values, competition, where)
     if values == "probability" and len(classes) != 2:
         problem = f"{where}: one probability per id needs two classes, and there are {len(classes)}"
         raise to_decide(competition, "[submission] values", problem, VALUES)
+
+
+def _check_answers(values: str, competition: Competition, where: str) -> None:
+    """The values must be what the metric compares, and what such labels can be."""
+    answers = metric_named(competition.metric).answers if competition.metric else None
+    if competition.multi_label:
+        fitting = {
+            "decisions": ("labels", "indicators"),
+            "probabilities": ("probabilities",),
+            None: ("labels", "indicators", "probabilities"),
+        }[answers]
+    else:
+        fitting = {
+            "decisions": ("label", "index"),
+            "probabilities": ("probabilities", "probability"),
+            "ranking": ("labels",),
+            None: ("label", "index", "probabilities", "probability"),
+        }[answers]
+    if values not in fitting:
+        what = f"metric {competition.metric}" if competition.metric else "such labels"
+        problem = f"{where}: values are {values!r}, which {what} cannot score"
+        raise to_decide(competition, "[submission] values", problem, fitting)
 
 
 def _matching_test_ids(sample: Sample, test_ids: list[str]) -> list[str]:

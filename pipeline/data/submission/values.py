@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pipeline.competition import VALUES, Competition
 from pipeline.data.questions import to_decide, to_decide_both
 from pipeline.data.sample import Sample
+from pipeline.metrics import metric_named
 
 POSITIVE = "[submission] positive"
 _WHOLE = re.compile(r"\d+")
 _DECIMAL = re.compile(r"\d*\.?\d+(e-?\d+)?|\d+\.", re.IGNORECASE)
-_WANTS_PROBABILITY = {"roc_auc", "log_loss"}
-_WANTS_LABEL = {"accuracy"}
 _POSITIVES: dict[tuple[str, ...], str] = {
     ("0", "1"): "1",
     ("false", "true"): "true",
@@ -27,15 +26,17 @@ def infer_values(sample: Sample, competition: Competition, classes: tuple[str, .
     Raises:
         ConfigError: several readings are possible, as for a column of zeros, or none is.
     """
+    answers = metric_named(competition.metric).answers if competition.metric else None
+    if competition.multi_label or answers == "ranking":
+        return "labels"
     (target,) = sample.target_columns
     texts = set(sample.table[target])
     readings = _readings(texts, classes)
-    metric = competition.metric
     if "probability" in readings and len(readings) > 1:
-        if metric in _WANTS_PROBABILITY:
+        if answers == "probabilities":
             return "probability"
         # A sample that holds both 0 and 1 shows decisions.
-        if metric in _WANTS_LABEL or len(texts) > 1:
+        if answers == "decisions" or len(texts) > 1:
             readings.remove("probability")
     if len(readings) == 1:
         return readings[0]
@@ -51,6 +52,25 @@ def infer_values(sample: Sample, competition: Competition, classes: tuple[str, .
         then = ("probability", POSITIVE, classes)
         raise to_decide_both(competition, key, problem, readings, then=then)
     raise to_decide(competition, key, problem, readings or VALUES)
+
+
+def infer_column_values(sample: Sample, competition: Competition) -> str:
+    """ "indicators" or "probabilities", of a sample with a column per class.
+
+    Raises:
+        ConfigError: images may have several labels, and neither metric nor values tell.
+    """
+    if not competition.multi_label:
+        return "probabilities"
+    if competition.metric:
+        answers = metric_named(competition.metric).answers
+        return "probabilities" if answers == "probabilities" else "indicators"
+    texts = {text for name in sample.target_columns for text in sample.table[name]}
+    if not texts <= {"0", "1"}:
+        return "probabilities"
+    problem = f"{sample.path}: zeros and ones could be decisions or probabilities"
+    candidates = ("indicators", "probabilities")
+    raise to_decide(competition, "[submission] values", problem, candidates)
 
 
 def positive_class(target: str, competition: Competition, classes: Sequence[str]) -> str | None:

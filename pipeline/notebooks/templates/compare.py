@@ -26,6 +26,7 @@ COMPETITION = "digits"  # its slug
 CONVS = ["subkernel", "channel-selection"]  # the convolutions to compare
 MODEL = "resnet14"  # the network
 RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
+SIZE = 0  # side of the images in pixels; 0: as the competition's definition says
 FOLDS = 5  # of cross-validation
 SEED = 0  # every random stream derives from it
 EXECUTION = "auto"  # how the convolutions compute; auto times what the variant offers
@@ -78,6 +79,7 @@ variants = {
         conv=conv,
         model=MODEL,
         recipe=RECIPE,
+        size=SIZE,
         folds=FOLDS,
         seed=SEED,
         execution=EXECUTION,
@@ -89,7 +91,7 @@ variants = {
 }
 for settings in variants.values():
     check_settings(settings)
-definition = load_competition(COMPETITION, workspace.root)
+definition = load_competition(COMPETITION, workspace.root).with_size(SIZE)
 cache = preprocess(workspace, definition)
 competition = resolve(workspace, definition, cache)
 display(Image(cache / CONTACT_SHEET))

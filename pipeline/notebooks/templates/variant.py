@@ -25,6 +25,7 @@ COMPETITION = "digits"  # its slug
 CONV = "subkernel"  # the convolution: subkernel or channel-selection
 MODEL = "resnet14"  # the network
 RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
+SIZE = 0  # side of the images in pixels; 0: as the competition's definition says
 FOLDS = 5  # of cross-validation
 SEED = 0  # every random stream derives from it
 EXECUTION = "auto"  # how the convolutions compute; auto times what the variant offers
@@ -76,6 +77,7 @@ settings = Settings(
     conv=CONV,
     model=MODEL,
     recipe=RECIPE,
+    size=SIZE,
     folds=FOLDS,
     seed=SEED,
     execution=EXECUTION,
@@ -84,7 +86,7 @@ settings = Settings(
     root=workspace.root,
 )
 check_settings(settings)
-definition = load_competition(COMPETITION, workspace.root)
+definition = load_competition(COMPETITION, workspace.root).with_size(SIZE)
 cache = preprocess(workspace, definition)
 competition = resolve(workspace, definition, cache)
 display(Image(cache / CONTACT_SHEET))

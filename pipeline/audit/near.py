@@ -1,0 +1,123 @@
+"""Near duplicates: pictures that differ by brightness, compression, size, a small shift or crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline.audit.hashes import close_pairs, perceptual_hashes
+from pipeline.audit.similarity import aligned_similarity, dot_products, unit_details
+from pipeline.audit.views import Floats, Images, View, chunks, details
+
+RADIUS = 12
+SIMILARITY = 0.85
+_SHARE_OF_DISTANCE = 0.2
+_UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
+_WORTH_ALIGNING = 0.4
+_FLAT = 1.0  # grey levels
+_VIEWS = (
+    View(),
+    *(View(down=down, right=right) for down, right in ((0, 2), (2, 0), (2, 2), (2, -2))),
+    View(side=28),
+    *(View(side=28, down=down, right=right) for down in (-2, 2) for right in (-2, 2)),
+)
+"""Where the other image is looked for; as every pair is met in both orders, so is its inverse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Pairs of images (first < second, by position) with their similarity."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    similarity: Floats
+    mirrored: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Images [N, 32, 32] with their hashes and short descriptions in one view."""
+
+    images: Images
+    hashes: NDArray[np.uint64]
+    units: Floats
+
+    @classmethod
+    def of(cls, images: Images, view: View) -> _Seen:
+        return cls(images, perceptual_hashes(images, view), unit_details(images, view))
+
+
+def is_flat(grey: Images) -> NDArray[np.bool_]:
+    """Whether images [N, 32, 32] show nothing that could be compared, as plain areas do."""
+    flat = np.empty(len(grey), dtype=bool)
+    for rows in chunks(len(grey)):
+        flat[rows] = details(grey[rows], View()).std(axis=(1, 2)) < _FLAT
+    return flat
+
+
+def required_similarity(grey: Images) -> float:
+    """The similarity from which two of these images [N, 32, 32] count as near duplicates.
+
+    At least 0.85; more where unrelated images are alike already, as handwritten digits are: a
+    fifth of the distance that all but the closest 0.5 % of random pairs keep from each other.
+    """
+    if len(grey) < _ENOUGH_IMAGES:
+        return SIMILARITY
+    chosen = np.random.default_rng(0).integers(0, len(grey), (2, _UNRELATED_PAIRS))
+    i, j = chosen[:, chosen[0] != chosen[1]]
+    vectors = unit_details(grey, View())
+    by_chance = float(np.quantile(dot_products(vectors, i, vectors, j), 0.995))
+    return max(SIMILARITY, 1 - _SHARE_OF_DISTANCE * (1 - by_chance))
+
+
+def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
+    """All pairs of near duplicates among grey images [N, 32, 32], sorted; flat images have none.
+
+    Candidates are pairs whose hashes differ in at most 12 of 63 bits in one of ten views (twenty
+    with `mirror`: mirrored copies count); those whose details agree by `required` at the best
+    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
+    pixels is linear in the candidates, of which there are many only where all images look alike.
+    """
+    textured = np.flatnonzero(~is_flat(grey))
+    whole = _Seen.of(grey[textured], View())
+    views = [*_VIEWS, *(replace(view, mirrored=True) for view in _VIEWS)] if mirror else [*_VIEWS]
+    best: dict[tuple[int, int], tuple[float, bool]] = {}
+    for view in tqdm(views, desc="near duplicates", unit="view", dynamic_ncols=True):
+        for i, j, similarity in zip(*_pairs_in(view, whole, required), strict=True):
+            pair = (min(i, j), max(i, j))
+            best[pair] = max(best.get(pair, (-1.0, False)), (similarity, view.mirrored))
+    pairs = sorted(best)
+    places = textured[np.array(pairs, dtype=np.int64).reshape(-1, 2)]
+    return Pairs(
+        first=places[:, 0],
+        second=places[:, 1],
+        similarity=np.array([best[pair][0] for pair in pairs], dtype=np.float32),
+        mirrored=np.array([best[pair][1] for pair in pairs], dtype=bool),
+    )
+
+
+def _pairs_in(
+    view: View, whole: _Seen, required: float
+) -> tuple[list[int], list[int], list[float]]:
+    """Positions i and j, and the similarity of image i to image j in this view."""
+    images = whole.images
+    seen = _Seen.of(images, view)
+    found: tuple[list[int], list[int], list[float]] = ([], [], [])
+    for candidates in close_pairs(whole.hashes, seen.hashes, RADIUS):
+        i, j = _where(candidates[0] != candidates[1], *candidates)
+        i, j = _where(dot_products(whole.units, i, seen.units, j) > _WORTH_ALIGNING, i, j)
+        similarity = aligned_similarity(images[i], images[j], view)
+        same = similarity >= required
+        found[0].extend(i[same].tolist())
+        found[1].extend(j[same].tolist())
+        found[2].extend(similarity[same].tolist())
+    return found
+
+
+def _where(
+    chosen: NDArray[np.bool_], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return i[chosen], j[chosen]

@@ -1,0 +1,100 @@
+"""A safetensors file with one large tensor that is written row by row, never held in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# In the order in which the library lays tensors out.
+_DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.uint8: "U8", torch.bool: "BOOL"}
+_ALIGNMENT = 8
+
+
+class RowFile:
+    """An open file of tensors, one of which is still to be filled with rows.
+
+    Rows are written at their place and not through a memory map: mapped pages would count as
+    memory of this process, and a disk that fills up would kill it.
+    """
+
+    def __init__(self, descriptor: int, offset: int, row_bytes: int) -> None:
+        self._descriptor, self._offset, self._row_bytes = descriptor, offset, row_bytes
+
+    def write(self, number: int, row: NDArray[np.uint8]) -> None:
+        """Put one row in; threads may write different ones at the same time.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        _write_at(self._descriptor, row.tobytes(), self._offset + number * self._row_bytes)
+
+
+@contextmanager
+def row_file(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Iterator[RowFile]:
+    """Write `tensors`, but for the one on the meta device: its rows are the caller's to write.
+
+    With them the bytes are those of the library's own `save_file`, as long as `metadata` has one
+    key. Space is reserved first, where the system can: a full disk is met before any work.
+
+    Args:
+        path: replaced if it is there.
+        tensors: on the CPU; one of uint8 [rows, ...] on the meta device.
+        metadata: of the file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    names = sorted(tensors, key=lambda name: (list(_DTYPES).index(tensors[name].dtype), name))
+    ends = np.cumsum([0, *(tensors[name].nbytes for name in names)]).tolist()
+    header = _header([(name, tensors[name]) for name in names], ends, metadata)
+    places = {name: len(header) + start for name, start in zip(names, ends[:-1], strict=True)}
+    (large,) = (name for name in names if tensors[name].is_meta)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        _reserve(descriptor, len(header) + ends[-1])
+        _write_at(descriptor, header, 0)
+        for name in names:
+            if name != large:
+                _write_at(descriptor, tensors[name].numpy().tobytes(), places[name])
+        yield RowFile(descriptor, places[large], tensors[large][0].nbytes)
+    finally:
+        os.close(descriptor)
+
+
+def _header(
+    tensors: list[tuple[str, Tensor]], ends: list[int], metadata: Mapping[str, str]
+) -> bytes:
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    for place, (name, tensor) in enumerate(tensors):
+        entries[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": ends[place : place + 2],
+        }
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS: writing the rows meets a full disk, too
+        os.truncate(descriptor, size)
+
+
+def _write_at(descriptor: int, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
