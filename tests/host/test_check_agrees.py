@@ -19,6 +19,7 @@ from pipeline.competition import Competition, SubmissionSpec
 from pipeline.data.submission import SubmissionForm, check_submission
 from pipeline.errors import SubmissionError
 from pipeline.host.scoring import score_submission
+from pipeline.metrics import metric_named
 
 CLASSES = ("cat", "dog")
 IDS = ["1", "02", "x", "é"]
@@ -27,12 +28,28 @@ SOLUTION = pd.DataFrame(
     {"label": ["cat", "dog", "cat", "dog"], "public": [True, True, False, False]},
     index=pd.Index(IDS, name="id"),
 )
+SEVERAL = {
+    "micro_f1": ["cat", "", "cat dog", "dog"],
+    "macro_f1": ["cat", "dog", "cat dog", ""],
+}
 WHOLE = {
+    "balanced_accuracy": ["id,label", "1,0", "02,1", "x,1", "é,0"],
+    "map@2": ["id,label", "1,cat", "02,dog cat", "x,dog", "é,cat dog"],
+    "macro_f1": ["id,label", "1,cat", "02,dog cat", "x,", "é,dog"],
+    "micro_f1": ["id,cat,dog", "1,0,1", "02,1,1", "x,1,0", "é,0,0"],
     "accuracy": ["id,label", "1,cat", "02,dog", "x,dog", "é,cat"],
     "log_loss": ["id,cat,dog", "1,0.5,0.5", "02,0.1,0.9", "x,1,0", "é,.25,.75"],
     "roc_auc": ["id,label", "1,0.5", "02,0.1", "x,1", "é,0"],
 }
-VALUES = {"accuracy": "label", "log_loss": "probabilities", "roc_auc": "probability"}
+VALUES = {
+    "accuracy": "label",
+    "balanced_accuracy": "index",
+    "map@2": "labels",
+    "macro_f1": "labels",
+    "micro_f1": "indicators",
+    "log_loss": "probabilities",
+    "roc_auc": "probability",
+}
 STRICTER = re.compile(
     r"order of ids differs|columns: .* in another order|constant column|is not a CSV"
 )
@@ -40,6 +57,7 @@ STRICTER = re.compile(
 TEXTS = [
     *("", " ", "nan", "NA", "None", "inf", "-inf", "0", "1", "1.0", "0.5", " 0.5", "0.5 ", "\t1"),
     *("1e-1", "1e400", "-0.0", "-1e-9", "1.0000001", "0x1", "1_0", "True", "1,0", "½", "\u0660"),
+    *("cat dog", "dog cat", "cat cat", "cat  dog", "cat bird", "dog ", "cat dog cat"),
     *("cat", " cat", "Cat", "dog", '"dog"', "d\0g", '"d""g"', "02", "2", "1 ", "id", "label"),
 ]
 FIELDS = st.sampled_from(TEXTS) | st.text(max_size=3)
@@ -90,6 +108,8 @@ def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
         values=VALUES[metric],
         classes=CLASSES,
         positive="dog" if metric == "roc_auc" else None,
+        multi_label=metric in SEVERAL,
+        ranked=metric_named(metric).length,
     )
     try:
         check_submission(csv, form)
@@ -97,8 +117,11 @@ def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
     except SubmissionError as err:
         refused = str(err)
     spec = SubmissionSpec(values=VALUES[metric], positive=form.positive)
-    competition = replace(PETS, metric=metric, submission=spec)
-    return refused, score_submission(csv, competition, SOLUTION).error
+    competition = replace(
+        PETS, metric=metric, submission=spec, multi_label=form.multi_label or None
+    )
+    solution = SOLUTION.assign(label=SEVERAL[metric]) if metric in SEVERAL else SOLUTION
+    return refused, score_submission(csv, competition, solution).error
 
 
 @pytest.mark.parametrize("metric", WHOLE)
