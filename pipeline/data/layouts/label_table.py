@@ -128,7 +128,8 @@ def _id_columns(path: Path, split: ImageSplit, competition: Competition) -> list
         return [named]
     if len(rows.columns) < 2 or rows.empty:
         return []
-    return [str(name) for name in rows.columns if _share_of_images(list(rows[name]), split) > 0.5]
+    candidates = [str(name) for name in rows.columns if name != competition.data.group_column]
+    return [name for name in candidates if _share_of_images(list(rows[name]), split) > 0.5]
 
 
 def _share_of_images(values: list[str], split: ImageSplit) -> float:
