@@ -38,6 +38,14 @@ COMMANDS: dict[str, str | None] = {
     "make bench": None,
     "make sweep CONVS=subkernel,channel-selection SEEDS=0,1,2": f"{SMALL} SEEDS=0,1",
     "make train LAUNCH=ddp": f"{SMALL} LAUNCH=ddp",
+    "make train COMPETITION=photo-pieces SIZE=64": "SIZE=16 FOLDS=2 RECIPE=smoke",
+    "make audit COMPETITION=digits": "FOLDS=2",
+    "make sweep COMPETITION=digits CONVS=subkernel,channel-selection,separable": (
+        "FOLDS=2 RECIPE=smoke"
+    ),
+    "make blend COMPETITION=digits": "FOLDS=2",
+    "make submit COMPETITION=digits RUN=<name>": None,
+    "make select COMPETITION=digits": "",
     "make help": "",
     "make ledger": "",
     "make test": None,
@@ -83,6 +91,28 @@ def test_the_command_works(checkout: Path, command: str) -> None:
 
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()
+
+
+def test_a_blend_is_submitted_by_its_name(checkout: Path) -> None:
+    """The sweep above trained its members."""
+    runs = checkout / "submissions/digits"
+    made = [
+        make(checkout, f"make {target} COMPETITION=digits FOLDS=2 RECIPE=smoke {more}")
+        for target, more in (("sweep", "CONVS=subkernel,separable"), ("blend", ""))
+    ]
+    for command in made:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    (blend,) = [path.name for path in runs.glob("blend-*")][:1]
+
+    result = subprocess.run(
+        make(checkout, f"make submit COMPETITION=digits RUN={blend} FORCE=1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "private" in result.stdout
 
 
 def test_make_test_lints_types_and_tests(checkout: Path) -> None:
