@@ -393,7 +393,9 @@ def test_a_slower_backbone_keeps_its_ratio_under_every_schedule(name, schedule):
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 9
     for _ in range(8):
         rates = {
-            parameter: group["lr"]
+            p: group["lr"]
+            for group in optimizer.param_groups
+            for p in group["params"]
             for group in optimizer.param_groups
             for parameter in group["params"]
         }
