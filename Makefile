@@ -25,6 +25,7 @@ VIA ?= file## how push submits: file, or kernel (its version, for code competiti
 MODELS ?= resnet14## what profile measures: networks, separated by commas
 CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains these, too
 SEEDS ?= 0## seeds of a sweep, separated by commas
+GROWTH ?= 1## 0 leaves out of bench how cost grows, which takes long with large images
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
 GROUP ?=## 1 makes audit list the copies it finds, and folds keep them together
@@ -103,7 +104,7 @@ profile: $(VENV)/installed ## time and memory of every convolution and execution
 	@$(PIPELINE) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
 
 bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
-	@$(PIPELINE) bench $(OPTIONS)
+	@$(PIPELINE) bench $(OPTIONS) $(if $(GROWTH:0=),,--no-growth)
 
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
 	@$(PIPELINE) host

@@ -142,16 +142,17 @@ def audit(settings: Options, group: bool = False) -> None:
     look(settings, group=group)
 
 
-def bench(settings: Options, rounds: int = 3, json: bool = False) -> None:
+def bench(settings: Options, rounds: int = 3, growth: bool = True, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
     Args:
         rounds: epochs of each, in turn.
+        growth: measure also how cost grows with data and folds; large images make that long.
         json: print one JSON object instead of a table.
     """
     from pipeline.stages.bench import bench as measure
 
-    measure(settings, rounds=rounds, as_json=json)
+    measure(settings, rounds=rounds, as_json=json, growth=growth)
 
 
 def host(port: int = 0) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pipeline.artifacts import write_json, write_whole
 from pipeline.competition import load_competition
 from pipeline.data.cache import load_cache
+from pipeline.data.images import probe_image
 from pipeline.data.layouts import read_layout
 from pipeline.errors import ConfigError
 from pipeline.profiling.clock import Clock
@@ -28,7 +29,7 @@ from pipeline.stages.console import say_table
 from pipeline.stages.download import download
 from pipeline.stages.preprocess import preprocess
 from pipeline.stages.provenance import provenance
-from pipeline.stages.settings import Settings, changes
+from pipeline.stages.settings import Settings, changes, check_settings
 from pipeline.training.execution import choose_execution
 
 YARDSTICK = Path(__file__).parents[2] / "tests/benchmarks/yardstick.py"
@@ -38,25 +39,31 @@ TARGETS = (0.8417, 0.88)  # the published leaderboard score, and the goal of `qu
 _PIXELS_OF_A_LONG_RUN = 1e12  # a benchmark is of the engine as it runs when compiling pays
 
 
-def bench(settings: Settings, *, rounds: int, as_json: bool) -> None:
+def bench(settings: Settings, *, rounds: int, as_json: bool, growth: bool = True) -> None:
     """Time epochs of the engine and of the yardstick in turn, and how the engine's cost grows.
 
-    Writes submissions/studies/bench/<network>-<conv>-<device>.json, a plot beside it, and prints
-    the figures; with `as_json` the one object alone.
+    Without `growth` it times the epochs alone, which is what large images leave time for.
+
+    Writes submissions/studies/bench/<network>-<conv>[-<SIZE>px]-<device>.json, beside it a plot
+    where growth was measured, and prints the figures; with `as_json` the one object alone.
 
     Raises:
-        ConfigError: the competition's images are not files, or not square ones of one size.
+        ConfigError: the competition's images are not files, or do not become square ones.
     """
     if rounds < 1:
         raise ConfigError(f"rounds={rounds}: at least 1")
+    check_settings(settings)
     with redirect_stdout(sys.stderr):  # what is printed is the figures alone
         subject, yardstick = _prepare(settings)
-    with tqdm(total=3 + (2 + len(SCALES)) * rounds + FOLDS, desc="bench", file=sys.stderr) as bar:
-        found = _measure(subject, yardstick, rounds, bar.update)
-    name = f"{settings.model}-{settings.conv}-{subject.execution.device}"
+    total = 3 + (2 + len(SCALES)) * rounds + FOLDS if growth else 1 + 2 * rounds
+    with tqdm(total=total, desc="bench", file=sys.stderr) as bar:
+        found = _measure(subject, yardstick, rounds, bar.update, growth)
+    size = f"-{settings.size}px" if settings.size else ""
+    name = f"{settings.model}-{settings.conv}{size}-{subject.execution.device}".replace("/", "-")
     path = settings.workspace.root / "submissions/studies/bench" / f"{name}.json"
     write_json(path, found)
-    write_whole(path.with_suffix(".png"), plot_bench(found))
+    if growth:
+        write_whole(path.with_suffix(".png"), plot_bench(found))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -64,7 +71,11 @@ def bench(settings: Settings, *, rounds: int, as_json: bool) -> None:
 
 
 def _measure(
-    subject: Subject, yardstick: Any, rounds: int, done: Callable[[], object]
+    subject: Subject,
+    yardstick: Any,
+    rounds: int,
+    done: Callable[[], object],
+    with_growth: bool,
 ) -> dict[str, Any]:
     """Everything that is measured, in the order in which it does not disturb itself."""
     engine = subject.start()
@@ -77,9 +88,21 @@ def _measure(
         done()
         ours.append(engine.epoch())
         done()
-    growth: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
-    growth["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
-    growth["launches_per_step"] = engine.launches()
+    found: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
+    found["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
+    found["launches_per_step"] = engine.launches()
+    return {
+        **_figures(subject, ours, theirs),
+        "warm_up_seconds": round(warm_up, 2),
+        **found,
+        **(_growth(subject, rounds, done) if with_growth else {}),
+        **_origin(subject),
+    }
+
+
+def _growth(subject: Subject, rounds: int, done: Callable[[], object]) -> dict[str, Any]:
+    """How the cost of an epoch grows with folds and data, and what accuracy takes."""
+    growth: dict[str, Any] = {}
     growth["fold_seconds"] = _each(lambda _: subject.start().epoch(), range(FOLDS), done)
     by_size = [
         _each(lambda times: subject.start(times).epoch(), SCALES, done) for _ in range(rounds)
@@ -92,13 +115,7 @@ def _measure(
     done()
     rates = measure_roofline(Clock(subject.execution.device), subject.execution.precision)
     done()
-    return {
-        **_figures(subject, ours, theirs),
-        "warm_up_seconds": round(warm_up, 2),
-        **growth,
-        "matrix_tflops": round(2 * rates.macs_per_second / 1e12, 3),
-        **_origin(subject),
-    }
+    return {**growth, "matrix_tflops": round(2 * rates.macs_per_second / 1e12, 3)}
 
 
 def _each(
@@ -125,8 +142,8 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
     height, width, channels = data.train.images.shape[1:]
     if not isinstance(raw.images, list) or height != width:
         raise ConfigError(
-            f"{settings.competition} has no square image files of one size, which the yardstick "
-            "reads; choose COMPETITION=dog-vs-cat-vs-bird"
+            f"{settings.competition} has no image files that become square, which the yardstick "
+            "reads; choose SIZE, or COMPETITION=dog-vs-cat-vs-bird"
         )
     asked = changes(settings)[1]
     execution = choose_execution(pixels=_PIXELS_OF_A_LONG_RUN, asked=asked)
@@ -147,8 +164,14 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
         channels=channels,
         batch=subject.recipe.batch_for(len(labels)),
         device=subject.execution.device,
+        resized=any(_size(file) != (height, width) for file in raw.images),
     )
     return subject, yardstick
+
+
+def _size(file: Path) -> tuple[int, int]:
+    probe = probe_image(file)
+    return probe.height, probe.width
 
 
 def _yardstick_module() -> ModuleType:
@@ -174,6 +197,7 @@ def _figures(subject: Subject, ours: list[float], theirs: list[float]) -> dict[s
         "n": len(ours),
         "images_per_second": round(images / median, 1),
         "images": images,
+        "image": list(subject.images.shape[1:]),
     }
 
 
@@ -191,7 +215,6 @@ def _origin(subject: Subject) -> dict[str, Any]:
 def _print(found: dict[str, Any], path: Path) -> None:
     low, high = found["spread"]
     before, after = found["resident_mb"]
-    folds = ", ".join(f"{seconds:.1f}" for seconds in found["fold_seconds"])
     rows = [
         ("epoch", f"{found['epoch_seconds']} s", f"{found['images_per_second']} images/s"),
         ("yardstick", f"{found['yardstick_epoch_seconds']} s", "plain published-style loop"),
@@ -199,6 +222,15 @@ def _print(found: dict[str, Any], path: Path) -> None:
         ("warm-up", f"{found['warm_up_seconds']} s", "first epoch, compiling included"),
         ("peak of a step", f"{found['peak_mb']} MB", "what tensors hold, images apart"),
         ("process", f"{after} MB", f"{before} MB after the first epoch"),
+    ]
+    rows += _growth_rows(found) if "fold_seconds" in found else []
+    say_table("bench", rows)
+    print(f"written: {path}")
+
+
+def _growth_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    folds = ", ".join(f"{seconds:.1f}" for seconds in found["fold_seconds"])
+    rows = [
         ("folds in turn", f"{folds} s", "first epochs"),
         ("matrix peak", f"{found['matrix_tflops']} TFLOP/s", found["execution"]["precision"]),
     ]
@@ -208,5 +240,4 @@ def _print(found: dict[str, Any], path: Path) -> None:
     for target, reached in found["seconds_to_accuracy"].items():
         text = "not reached" if reached is None else f"{reached:.0f} s"
         rows.append((f"to {target}", text, "validation accuracy of one fold of five"))
-    say_table("bench", rows)
-    print(f"written: {path} and {path.with_suffix('.png').name}")
+    return rows

@@ -20,15 +20,25 @@ from torchvision import transforms
 
 
 class ImageFiles(Dataset[tuple[Tensor, int]]):
-    """Image files with labels, decoded and augmented as they are asked for."""
+    """Image files with labels, decoded and augmented as they are asked for.
+
+    `resized`: their short side is resized to `side` and their centre cropped; else they have it.
+    """
 
     def __init__(
-        self, files: Sequence[Path], labels: Sequence[int], side: int, channels: int
+        self,
+        files: Sequence[Path],
+        labels: Sequence[int],
+        side: int,
+        channels: int,
+        *,
+        resized: bool,
     ) -> None:
         self.files, self.labels = list(files), list(labels)
         self.mode = "RGB" if channels == 3 else "L"
         self.transform = transforms.Compose(
             [
+                *([transforms.Resize(side), transforms.CenterCrop(side)] if resized else []),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomCrop(side, padding=side // 8),
                 transforms.ToTensor(),
@@ -57,10 +67,11 @@ class Yardstick:
         channels: int,
         batch: int,
         device: str,
+        resized: bool,
     ) -> None:
         self.net, self.device = net.to(device), device
         self.loader = DataLoader(
-            ImageFiles(files, labels, side, channels),
+            ImageFiles(files, labels, side, channels, resized=resized),
             batch_size=batch,
             shuffle=True,
             num_workers=os.cpu_count() or 1,

@@ -31,3 +31,13 @@ def test_statistics_equal_the_direct_formula_and_survive_constant_channels():
     torch.testing.assert_close(mean.double(), pixels.mean(0), atol=1e-4, rtol=0)
     assert std[0].item() == pytest.approx(pixels[:, 0].std(correction=0).item(), rel=1e-5)
     assert std[1].item() == 1
+
+
+def test_statistics_of_some_images_are_those_of_their_copy_to_the_last_bit():
+    images = torch.randint(0, 256, (70, 4, 4, 2), dtype=torch.uint8)
+    index = torch.randperm(70)[:50]
+
+    chosen = channel_statistics(images, index, chunk_pixels=256)
+
+    for one, other in zip(chosen, channel_statistics(images[index], chunk_pixels=256), strict=True):
+        assert torch.equal(one, other)

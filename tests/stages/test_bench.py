@@ -27,8 +27,24 @@ def test_the_engine_is_timed_beside_the_yardstick(tmp_path: Path) -> None:
     assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_library_model_on_larger_images_without_growth(tmp_path: Path) -> None:
+    write_digit_images(tmp_path / "data/mine/raw", train=200)
+    options = ("--competition", "mine", "--set", "compile=off batch_size=16")
+    options += ("--model", "test_resnet.r160_in1k", "--size", "32", "--no-growth")
+
+    outcome = run_pipeline(tmp_path, "bench", *options, "--rounds", "1", "--json")
+
+    assert outcome.code == 0, outcome.errors
+    found = json.loads(outcome.output)
+    assert (found["n"], found["image"]) == (1, [32, 32, 1])
+    assert found["yardstick_epoch_seconds"] > 0
+    assert "epoch_seconds_by_data_size" not in found
+    (written,) = (tmp_path / "submissions/studies/bench").iterdir()
+    assert written.name == "test_resnet.r160_in1k-subkernel-32px-cpu.json"
+
+
 def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
     outcome = run_pipeline(tmp_path, "bench", "--competition", "digits", "--host", "local")
 
     assert outcome.code == 2
-    assert "digits has no square image files of one size" in outcome.errors
+    assert "digits has no image files that become square" in outcome.errors
