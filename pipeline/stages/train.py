@@ -30,7 +30,7 @@ from pipeline.models import check_images
 from pipeline.stages.console import say, say_table
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
-from pipeline.stages.starting_weights import StartingWeights, starting_weights
+from pipeline.stages.starting_weights import starting_weights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
@@ -94,7 +94,7 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     """The run of these settings, made with what identifies it unless it exists."""
     fold_map = shared_fold_map(settings, competition, data.train)
     weights = starting_weights(settings)
-    identity = _identity(settings, competition, cache, data, fold_map, weights)
+    identity = run_identity(settings, competition, cache, data, fold_map)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
     if not (folder / RECORD).exists():
@@ -111,12 +111,12 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     if run.missing_folds() and not run.can_execute():
         if "execution" in run.record:
             say("train", f"{run.execution.device} is not here any more: deciding anew")
-        run.record["execution"] = asdict(_decide(settings, run, data))
+        run.record["execution"] = asdict(decide(settings, run, data))
         write_json(folder / RECORD, run.record)
     return run
 
 
-def _decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
+def decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
     """Where and how the run computes, with its convolutions' executions."""
     images = data.train.images
     trained_on = len(images) * (1 - 1 / settings.folds)
@@ -162,15 +162,15 @@ def _is_finished(run: Run, competition: Competition) -> bool:
     )
 
 
-def _identity(
+def run_identity(
     settings: Settings,
     competition: Competition,
     cache: Path,
     data: TensorCache,
     fold_map: Path,
-    weights: StartingWeights | None,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, apart from the machine."""
+    weights = starting_weights(settings)
     of_recipe, asked = changes(settings)
     recipe = make_recipe(settings.recipe, of_recipe)
     network = Network(
@@ -189,7 +189,7 @@ def _identity(
         "folds": {"count": settings.folds, "sha256": sha256_of(fold_map)},
         "seed": settings.seed,
         "network": asdict(network),
-        "recipe": {"name": settings.recipe, **asdict(recipe)},
+        "recipe": {"name": Path(settings.recipe).name, **asdict(recipe)},
         "asked": {**asked, "convolutions": settings.execution},
         "engine_version": ENGINE_VERSION,
     }
