@@ -7,7 +7,7 @@
 COMPETITION ?= dog-vs-cat-vs-bird## the competition's slug on Kaggle, or a folder under data/
 CONV ?= subkernel## the convolution, such as channel-selection; an unknown one lists them all
 MODEL ?= resnet14## the network
-RECIPE ?= quick## how it is trained
+RECIPE ?= quick## how it is trained: a name, or a file that tune saved
 SIZE ?= 0## side of the images in pixels, 8 to 1024; 0: as the competition's definition says
 FOLDS ?= 5## number of cross-validation folds
 SEED ?= 0## every random stream derives from it
@@ -21,6 +21,7 @@ BUDGET ?=## stop training after this time, such as 11h; run again to go on (push
 RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate and thresholds need it
 RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and SEED
 BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
+TRIALS ?= 20## of tune, in all
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 MODELS ?= resnet14## what profile measures: networks, separated by commas
 CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains these, too
@@ -39,7 +40,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend select push kernels weights ledger summary profile bench host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend tune select push kernels weights ledger summary profile bench host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -81,6 +82,9 @@ calibrate: ## fit the temperature of RUN for log loss; makes a run of its own, a
 thresholds: ## fit how RUN's probabilities become answers, for metrics such as macro_f1
 blend: $(VENV)/installed ## weigh RUNS into one
 	@$(PIPELINE) blend $(OPTIONS) --runs '$(RUNS)' --how '$(BLEND)'
+
+tune: $(VENV)/installed ## search better values of RECIPE's fields on the first fold, TRIALS or BUDGET long
+	@$(PIPELINE) tune $(OPTIONS) --trials '$(TRIALS)'
 
 select: $(VENV)/installed ## propose two final submissions among the uploads, and mark them in the ledger
 	@$(PIPELINE) select $(OPTIONS)

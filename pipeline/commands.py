@@ -142,6 +142,17 @@ def audit(settings: Options, group: bool = False) -> None:
     look(settings, group=group)
 
 
+def tune(settings: Options, trials: int = 20) -> None:
+    """Search better values of the recipe's fields on the first fold; rerun to go on.
+
+    Args:
+        trials: how many to have in all, unless the budget ends before.
+    """
+    from pipeline.stages.tune import tune as search
+
+    search(settings, trials)
+
+
 def bench(settings: Options, rounds: int = 3, growth: bool = True, json: bool = False) -> None:
     """Time the training engine beside a plain published-style loop, and on more data.
 
@@ -186,6 +197,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "thresholds": thresholds,
     "blend": blend,
     "select": select,
+    "tune": tune,
     "bench": bench,
     "sweep": sweep,
     "host": host,

@@ -33,6 +33,7 @@ from pipeline.stages.starting_weights import starting_weights
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
 from pipeline.stages.weights import dataset_of, name_of
 from pipeline.training.deadline import parse_budget
+from pipeline.training.recipes import SAVED
 
 HOURS_TO_TRAIN = 10.5  # the rest of a session is for prediction and for saving the output
 MOST_SESSIONS, MOST_IDLE_SESSIONS = 10, 2
@@ -55,6 +56,7 @@ def push(settings: Settings, *, via: Via = "file") -> None:
     """
     check_settings(settings)
     check_slug(settings.competition)
+    _check_recipe(settings.recipe)
     hours = _hours(settings.budget)
     with only_command(settings.workspace):
         host = download(settings.workspace, settings.competition, settings.host)
@@ -70,6 +72,19 @@ def push(settings: Settings, *, via: Via = "file") -> None:
                 _fetch(client, folder)
         with only_command(settings.workspace):
             _submit(client, settings, form, folder, via)
+
+
+def _check_recipe(name: str) -> None:
+    """A notebook has no file of this machine.
+
+    Raises:
+        ConfigError: the recipe is one.
+    """
+    if name.endswith(SAVED):
+        raise ConfigError(
+            f"RECIPE={name}: a kernel cannot read that file; push with the recipe that it was "
+            "tuned from, and its changes in SET='NAME=VALUE ...'"
+        )
 
 
 def _hours(budget: str) -> float:

@@ -31,14 +31,15 @@ from pipeline.stages.console import say, say_table
 from pipeline.stages.network import network_of
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
+from pipeline.stages.starting_weights import starting_weights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
 from pipeline.training.fold_process import Task
 from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
-from pipeline.training.recipes import Recipe, make_recipe
-from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
+from pipeline.training.recipes import make_recipe
+from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Run
 from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
@@ -93,9 +94,8 @@ def train_all(
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
     folds = shared_fold_map(settings, competition, data.train)
-    recipe = make_recipe(settings.recipe, changes(settings)[0])
-    network, weights = network_of(settings, recipe, data)
-    identity = _identity(settings, competition, cache, data, folds, network, recipe)
+    weights = starting_weights(settings)
+    identity = run_identity(settings, competition, cache, data, folds)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
     if not (folder / RECORD).exists():
@@ -106,7 +106,8 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
         write_json(folder / RECORD, {"run": name, **identity, **made_by})
         if weights:
-            like = "the weights were trained" if network.mean else "the training images are"
+            own = identity["network"]["mean"]
+            like = "the weights were trained" if own else "the training images are"
             say("train", f"starts from {weights.path}, normalised as {like}")
     run = Run.open(folder)
     if weights and run.record.get("weights_file") != str(weights.path):
@@ -115,12 +116,12 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     if run.missing_folds() and not run.can_execute():
         if "execution" in run.record:
             say("train", f"{run.execution.device} is not here any more: deciding anew")
-        run.record["execution"] = asdict(_decide(settings, run, data))
+        run.record["execution"] = asdict(decide(settings, run, data))
         write_json(folder / RECORD, run.record)
     return run
 
 
-def _decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
+def decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
     """Where and how the run computes, with its convolutions' executions."""
     images = data.train.images
     trained_on = len(images) * (1 - 1 / settings.folds)
@@ -166,17 +167,17 @@ def _is_finished(run: Run, competition: Competition) -> bool:
     )
 
 
-def _identity(
+def run_identity(
     settings: Settings,
     competition: Competition,
     cache: Path,
     data: TensorCache,
     folds: Path,
-    network: Network,
-    recipe: Recipe,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, apart from the machine."""
-    _, asked = changes(settings)
+    of_recipe, asked = changes(settings)
+    recipe = make_recipe(settings.recipe, of_recipe)
+    network, _ = network_of(settings, recipe, data)
     return {
         "competition": competition.slug,
         "cache": cache.name,
@@ -185,7 +186,7 @@ def _identity(
         "folds": {"count": settings.folds, "sha256": sha256_of(folds)},
         "seed": settings.seed,
         "network": asdict(network),
-        "recipe": {"name": settings.recipe, **asdict(recipe)},
+        "recipe": {"name": Path(settings.recipe).name, **asdict(recipe)},
         "asked": {**asked, "convolutions": settings.execution},
         "engine_version": ENGINE_VERSION,
     }

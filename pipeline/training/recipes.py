@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.reading import read_errors
 from pipeline.training.optimizers import optimizer_names
 from pipeline.training.schedules import schedule_names
 
 SMALLEST_SIDE = 16
+SAVED = ".json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,15 +214,41 @@ def recipe_names() -> list[str]:
 def make_recipe(name: str, changes: Mapping[str, str] | None = None) -> Recipe:
     """The recipe `name`, with fields given as text in `changes` in place of its own.
 
+    A name that ends in .json is a file: an object with values by field, as `make tune` saves it.
+
     Raises:
         ConfigError: no recipe or field has that name, or a value does not fit its field.
     """
-    if name not in _RECIPES:
-        raise ConfigError(f"RECIPE={name!r} is unknown; choose from {', '.join(recipe_names())}")
-    recipe = _RECIPES[name]()
+    if name.endswith(SAVED):
+        recipe = _saved(Path(name))
+    elif name in _RECIPES:
+        recipe = _RECIPES[name]()
+    else:
+        names = ", ".join(recipe_names())
+        raise ConfigError(f"RECIPE={name!r} is unknown; choose from {names}, or a saved {SAVED}")
     return replace(
         recipe, **{key: _value(recipe, key, text) for key, text in (changes or {}).items()}
     )
+
+
+def _saved(path: Path) -> Recipe:
+    """The recipe in a file; what it leaves out is as in `Recipe`."""
+    try:
+        with read_errors(path):
+            values = json.loads(path.read_text(encoding="utf-8"))
+        unknown = sorted(set(values) - set(recipe_fields()))
+        if unknown:
+            known = ", ".join(recipe_fields())
+            raise ConfigError(
+                f"RECIPE={path}: {len(unknown)} unknown fields, first {unknown[0]!r}; choose from "
+                f"{known}"
+            )
+        own = Recipe(epochs=1, batch_size=2)
+        return Recipe(**{key: _value(own, key, str(value)) for key, value in values.items()})
+    except FileNotFoundError:
+        raise ConfigError(f"RECIPE={path}: there is no such file") from None
+    except (ValueError, TypeError) as err:
+        raise ConfigError(f"RECIPE={path} is no saved recipe: {err}") from err
 
 
 def recipe_fields() -> list[str]:

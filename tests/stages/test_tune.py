@@ -1,0 +1,84 @@
+"""tune: trials on real digits, killed and taken up again; its best is a recipe that trains."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pipeline.errors import BudgetError, ConfigError
+from pipeline.stages.chain import run_until
+from pipeline.stages.push import push
+from pipeline.stages.settings import Settings
+from pipeline.stages.tune import tune
+from pipeline.training.recipes import make_recipe
+from tests.stages.commands import REPOSITORY
+
+
+def settings_at(root: Path) -> Settings:
+    return Settings(
+        competition="digits", recipe="smoke", set="epochs=3", folds=3, host="local", root=root
+    )
+
+
+def trials_at(root: Path) -> list[optuna.trial.FrozenTrial]:
+    found = list(root.glob("submissions/digits/tune-*/study.db"))
+    if not found:
+        return []
+    try:
+        return optuna.load_study(study_name="tune", storage=f"sqlite:///{found[0]}").trials
+    except KeyError:  # not created yet
+        return []
+
+
+def test_a_killed_search_goes_on_and_its_best_can_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--competition", "digits", "--recipe", "smoke", "--set", "epochs=3", "--folds", "3"]
+    command = [sys.executable, "-m", "pipeline", "tune", *options, "--host", "local"]
+    process = subprocess.Popen(
+        [*command, "--root", str(tmp_path), "--trials", "3"],
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not any(trial.intermediate_values for trial in trials_at(tmp_path)):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+    best = tune(settings_at(tmp_path), trials=2)
+
+    trials = trials_at(tmp_path)
+    running = [trial for trial in trials if not trial.state.is_finished()]
+    assert running == []
+    cut = [trial.user_attrs["again"] for trial in trials if "again" in trial.user_attrs]
+    taken_up = [trial for trial in trials if "again" in trial.user_attrs]
+    assert len(cut) == 1
+    assert taken_up[0].params == trials[cut[0]].params
+    assert trials[0].params["learning_rate"] == make_recipe("smoke").learning_rate
+    assert list(best.parent.glob("trial-*")) == []
+    assert (best.parent / "trials.png").stat().st_size > 0
+    printed = capsys.readouterr().out
+    assert "the recipe's own values" in printed
+    assert f"saved: make train RECIPE={best}" in printed
+
+    saved = replace(settings_at(tmp_path), recipe=str(best), set="")
+    assert asdict(make_recipe(str(best))) == json.loads(best.read_text())
+    run_until("train", saved)
+    with pytest.raises(ConfigError, match="a kernel cannot read that file"):
+        push(saved)
+
+
+def test_a_budget_that_ends_at_once_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match=r"no trial has ended yet in .*rerun to continue"):
+        tune(replace(settings_at(tmp_path), budget="0s"), trials=2)
+    with pytest.raises(ConfigError, match="TRIALS=0: at least 1"):
+        tune(settings_at(tmp_path), trials=0)
