@@ -59,7 +59,6 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
             learning_rate=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
-            backbone_rate=recipe.backbone_share,
         )
 
     result = range_test(

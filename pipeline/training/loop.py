@@ -143,7 +143,7 @@ def finish_epoch(
         train_loss=train_loss,
         valid_loss=valid_loss,
         valid_accuracy=valid_accuracy,
-        learning_rate=float(max(state.schedule.get_last_lr())),
+        learning_rate=float(state.schedule.get_last_lr()[0]),
         seconds=time.perf_counter() - start,
     )
     state.history.append(metrics)

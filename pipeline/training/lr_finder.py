@@ -89,7 +89,7 @@ def range_test(
 
     Args:
         model: stays as it is.
-        make_optimizer: makes the optimiser of the copy; its groups' rates keep their ratios.
+        make_optimizer: makes the optimiser of the copy; every group gets the same rate.
         batches: images as the model takes them, and labels [batch].
         execution: the number format.
         label_smoothing: of the cross-entropy.
@@ -97,12 +97,10 @@ def range_test(
     model = copy.deepcopy(model).train()
     optimizer, scaler = make_optimizer(model), execution.scaler()
     result = RangeTest([], [])
-    highest = max(group["lr"] for group in optimizer.param_groups)
-    shares = [group["lr"] / highest for group in optimizer.param_groups]
     for step, (images, labels) in zip(range(STEPS), batches, strict=False):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
-        for group, share in zip(optimizer.param_groups, shares, strict=True):
-            group["lr"] = rate * share
+        for group in optimizer.param_groups:
+            group["lr"] = rate
         with execution.autocast():
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)

@@ -24,7 +24,7 @@ def make_optimizer(
     learning_rate: float,
     momentum: float,
     weight_decay: float,
-    backbone_rate: float | None = None,
+    classifier_apart: bool = False,
 ) -> Optimizer:
     """The optimiser `name` over the parameters of `model` that learn.
 
@@ -33,12 +33,12 @@ def make_optimizer(
     Args:
         name: one of `optimizer_names`.
         model: on the device where it trains.
-        learning_rate: of every group, but for the backbone's.
+        learning_rate: of every group.
         momentum: of SGD and Muon; the β₁ of Adam; RMSProp has none.
         weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101):
             w ← w · (1 - rate · decay) ahead of each update. Norms and biases do not decay.
-        backbone_rate: rate of all but the classifier's parameters, as a fraction of the others',
-            which puts them into groups of their own.
+        classifier_apart: in groups of its own, as it must be where it learns before the others do:
+            a fused step takes no group of which some parameters have moved and others never.
 
     Raises:
         ConfigError: no optimiser has that name.
@@ -47,8 +47,8 @@ def make_optimizer(
         names = ", ".join(optimizer_names())
         raise ConfigError(f"optimizer={name!r} is unknown; choose from {names}")
     groups = _groups(model, weight_decay)
-    if backbone_rate is not None:
-        groups = _with_slower_backbone(groups, model, learning_rate, backbone_rate)
+    if classifier_apart:
+        groups = _with_classifier_apart(groups, model)
     optimizer = _OPTIMIZERS[name](groups, learning_rate, momentum)
     optimizer.register_step_pre_hook(_decay)
     return optimizer
@@ -77,18 +77,15 @@ def _groups(model: nn.Module, decay: float) -> Groups:
     return [group for group in groups if group["params"]]
 
 
-def _with_slower_backbone(groups: Groups, model: nn.Module, rate: float, share: float) -> Groups:
-    """Each group in two: the classifier's parameters, and the backbone's with a rate of their own.
-
-    A schedule scales both from where they begin, so that the ratio stays.
-    """
+def _with_classifier_apart(groups: Groups, model: nn.Module) -> Groups:
+    """Each group in two: the classifier's parameters, and the backbone's."""
     of_classifier = classifier_parameters(model)
     split: Groups = []
     for group in groups:
         classifier = [p for p in group["params"] if p in of_classifier]
         backbone = [p for p in group["params"] if p not in of_classifier]
         split.append({**group, "params": classifier})
-        split.append({**group, "params": backbone, "lr": share * rate})
+        split.append({**group, "params": backbone})
     return [group for group in split if group["params"]]
 
 

@@ -40,8 +40,6 @@ class Recipe:
         logit_adjustment: multiple of the log class frequency that is added to logits in training.
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
         small_side: the side of a shrunk image as a fraction; none gets below 16 pixels.
-        backbone_rate: learning rate of all but the classifier, as a fraction (Howard & Ruder 2018,
-            "Universal Language Model Fine-tuning", arXiv:1801.06146, in two steps only).
         frozen: fraction of the epochs, the first ones, in which the classifier alone learns.
     """
 
@@ -62,7 +60,6 @@ class Recipe:
     logit_adjustment: float = 0.0
     small_epochs: float = 0.0
     small_side: float = 1.0
-    backbone_rate: float = 1.0
     frozen: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,10 +73,6 @@ class Recipe:
                 raise ConfigError(f"{kind}={name!r} is unknown; choose from {', '.join(names)}")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
-        if not 0 < self.backbone_rate <= 1:
-            raise ConfigError(
-                f"backbone_rate={self.backbone_rate}: choose a fraction above 0, up to 1"
-            )
         if not 0 <= self.frozen <= 1:
             raise ConfigError(f"frozen={self.frozen}: choose a fraction from 0 to 1")
 
@@ -93,12 +86,6 @@ class Recipe:
         if epoch >= self.small_epochs * self.epochs:
             return side
         return min(side, max(SMALLEST_SIDE, round(self.small_side * side)))
-
-    @property
-    def backbone_share(self) -> float | None:
-        """The backbone's rate as an optimiser takes it; None: that of the classifier, always."""
-        apart = self.backbone_rate != 1 or self.frozen > 0  # a fused step needs groups of one age
-        return self.backbone_rate if apart else None
 
     def is_frozen(self, epoch: int) -> bool:
         """Whether the classifier alone learns in this epoch."""
@@ -176,17 +163,23 @@ def published() -> Recipe:
 
 
 def finetune() -> Recipe:
-    """For starting from weights, such as those of `make weights MODEL=resnet18`."""
+    """For starting from weights, such as those of `make weights MODEL=resnet18`.
+
+    resnet14 trained on seven other classes of CIFAR-10, then on 500 images of dog-vs-cat-vs-bird
+    (fold 0 alone, three seeds): accuracy 0.717 at this rate, 0.701 at a third and 0.686 at a
+    tenth of it; freshly drawn, at a third, 0.604. The frozen epochs were worth 0.004 at a third
+    of the rate. A backbone slower than the classifier was worse by 0.014 to 0.05, so there is no
+    such choice.
+    """
     return Recipe(
         epochs=20,
         batch_size=64,
         optimizer="adamw",
-        learning_rate=2e-3,
+        learning_rate=6e-3,
         weight_decay=0.05,
         schedule="cosine",
         warmup=0.1,
         dropout=0.0,
-        backbone_rate=0.3,
         frozen=0.2,
     )
 

@@ -167,7 +167,7 @@ def start_training(
         learning_rate=recipe.learning_rate * batch / recipe.batch_size,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
-        backbone_rate=recipe.backbone_share,
+        classifier_apart=recipe.frozen > 0,
     )
     make_loss = partial(_loss_function, model, recipe, execution, data)
     steps = recipe.epochs * steps_per_epoch(data, batch)

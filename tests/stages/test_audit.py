@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stdout
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def before_training(checkout: Path) -> tuple[str, dict]:
     """What the audit printed and found while there was no run."""
     with redirect_stdout(io.StringIO()) as printed:
-        audit(settings(checkout), run="", group=False)
+        audit(settings(checkout), group=False)
     return printed.getvalue(), findings(checkout)
 
 
@@ -119,7 +120,7 @@ def test_without_a_run_it_says_what_to_run(before_training: tuple[str, dict]) ->
 def test_the_report_shows_the_figures_of_the_json_and_needs_nothing_else(
     checkout: Path, trained: Outcome
 ) -> None:
-    audit(settings(checkout), run="", group=False)
+    audit(settings(checkout), group=False)
     found, report = findings(checkout), read_report(checkout)
 
     for key, value in report.figures.items():
@@ -138,7 +139,7 @@ def test_the_report_shows_the_figures_of_the_json_and_needs_nothing_else(
 
 
 def test_a_run_ranks_suspect_labels(checkout: Path, trained: Outcome) -> None:
-    audit(settings(checkout), run="", group=False)
+    audit(settings(checkout), group=False)
     suspects = findings(checkout)["suspects"]
 
     (run,) = (path.parent for path in (checkout / FOLDER).glob("*/oof.csv"))
@@ -156,7 +157,7 @@ def test_the_same_audit_twice_is_the_same_bytes(checkout: Path, trained: Outcome
     folder = checkout / FOLDER / "audit"
     written = []
     for _ in range(2):
-        audit(settings(checkout), run="", group=False)
+        audit(settings(checkout), group=False)
         written.append([(folder / name).read_bytes() for name in ("audit.json", "report.html")])
 
     assert written[0] == written[1]
@@ -189,7 +190,7 @@ def test_runs_that_are_not_finished_or_not_there_are_refused(
     checkout: Path, trained: Outcome
 ) -> None:
     with pytest.raises(ConfigError, match=r"RUN='nothing' is no finished run in .*subkernel-"):
-        audit(settings(checkout), run="nothing", group=False)
+        audit(replace(settings(checkout), run="nothing"), group=False)
 
 
 def test_predictions_of_other_images_are_refused(checkout: Path, trained: Outcome) -> None:
@@ -200,7 +201,7 @@ def test_predictions_of_other_images_are_refused(checkout: Path, trained: Outcom
     path.write_text("".join(lines[:1] + lines[2:]))
     try:
         with pytest.raises(DataError, match=r"oof.csv holds 599 images, and 1 of .* '0000'"):
-            audit(settings(checkout), run=path.parent.name, group=False)
+            audit(replace(settings(checkout), run=path.parent.name), group=False)
     finally:
         path.write_text(whole)
     assert (checkout / FOLDER / "audit/audit.json").read_bytes() == written

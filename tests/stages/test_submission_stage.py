@@ -34,6 +34,7 @@ WHOLE = "id,cat,dog\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n"
     ],
 )
 def test_predictions_that_were_cut(tmp_path: Path, end: str, error: type[PipelineError]) -> None:
+    (tmp_path / "run.json").write_text("{}")
     predictions = tmp_path / "test.csv"
     predictions.write_text(WHOLE.removesuffix(end))
     with pytest.raises(error, match=r"test\.csv.*; delete (that file|it) and rerun$") as caught:

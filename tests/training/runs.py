@@ -50,7 +50,6 @@ def make_run(
     name="run",
     learning_rate=0.2,
     frozen=0.0,
-    backbone_rate=1.0,
     **decisions,
 ):
     recipe = Recipe(
@@ -59,7 +58,6 @@ def make_run(
         dropout=dropout,
         learning_rate=learning_rate,
         frozen=frozen,
-        backbone_rate=backbone_rate,
     )
     record = {
         "run": name,

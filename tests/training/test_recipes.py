@@ -41,5 +41,5 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such file"):
         make_recipe(str(tmp_path / "gone.json"))
-    with pytest.raises(ConfigError, match="choose from published, quick"):
+    with pytest.raises(ConfigError, match="choose from finetune, published, quick"):
         make_recipe("fast")

@@ -102,7 +102,7 @@ display(Image(cache / CONTACT_SHEET))
 # One convolution after the other, all on the same folds.
 
 # %%
-from pipeline.metrics import lower_is_better
+from pipeline.metrics.registry import lower_is_better
 from pipeline.training.run import METRICS, Run
 
 runs: dict[str, Run] = {}
