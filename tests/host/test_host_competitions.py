@@ -227,9 +227,14 @@ def test_a_rerun_keeps_the_images_without_a_label(real: Collection, tmp_path: Pa
 @pytest.mark.parametrize(
     ("slug", "train", "test", "digests"),
     [
-        ("vehicles", [1500] * 4, [600] * 4, []),
-        ("compression-grade", [2250, 1250, 750, 500, 250], [900, 500, 300, 200, 100], []),
-        ("cat-or-dog-bursts", [2500] * 2, [750] * 2, []),
+        ("vehicles", [1500] * 4, [600] * 4, ["6403eaa362f5", "b7c994692452"]),
+        (
+            "compression-grade",
+            [2250, 1250, 750, 500, 250],
+            [900, 500, 300, 200, 100],
+            ["c42e3abf63ad", "8e24cc2e0444"],
+        ),
+        ("cat-or-dog-bursts", [2511, 2489], [747, 753], ["5f4dbaa6f866", "a44cceee36f0"]),
     ],
 )
 def test_competitions_from_the_published_cifar(
