@@ -37,7 +37,7 @@ def load(cache: Path) -> Collection:
 
 
 def graded(photos: Pixels, count: int, rng: np.random.Generator) -> Labelled:
-    """`count` of the photos, each compressed once: from grade 0, untouched, to 4.
+    """`count` of the photos, RGB, each compressed once: from grade 0, untouched, to 4.
 
     45, 25, 15, 10 and 5 % get these grades. Within a grade the quality differs from photo to photo,
     down to where the next grade begins.
