@@ -31,15 +31,14 @@ from pipeline.stages.console import say, say_table
 from pipeline.stages.network import network_of
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
-from pipeline.stages.starting_weights import starting_weights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
 from pipeline.training.fold_process import Task
 from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
-from pipeline.training.recipes import make_recipe
-from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Run
+from pipeline.training.recipes import Recipe, make_recipe
+from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
 from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
@@ -94,8 +93,9 @@ def train_all(
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
     folds = shared_fold_map(settings, competition, data.train)
-    weights = starting_weights(settings)
-    identity = run_identity(settings, competition, cache, data, folds)
+    recipe = make_recipe(settings.recipe, changes(settings)[0])
+    network, weights = network_of(settings, recipe, data)
+    identity = run_identity(settings, competition, cache, data, folds, network, recipe)
     name = f"{settings.conv}-{content_key(identity, 8)}"
     folder = settings.workspace.runs(competition.slug) / name
     if not (folder / RECORD).exists():
@@ -106,8 +106,7 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
         write_json(folder / RECORD, {"run": name, **identity, **made_by})
         if weights:
-            own = identity["network"]["mean"]
-            like = "the weights were trained" if own else "the training images are"
+            like = "the weights were trained" if network.mean else "the training images are"
             say("train", f"starts from {weights.path}, normalised as {like}")
     run = Run.open(folder)
     if weights and run.record.get("weights_file") != str(weights.path):
@@ -173,11 +172,11 @@ def run_identity(
     cache: Path,
     data: TensorCache,
     folds: Path,
+    network: Network,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, apart from the machine."""
-    of_recipe, asked = changes(settings)
-    recipe = make_recipe(settings.recipe, of_recipe)
-    network, _ = network_of(settings, recipe, data)
+    _, asked = changes(settings)
     return {
         "competition": competition.slug,
         "cache": cache.name,

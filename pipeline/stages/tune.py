@@ -26,12 +26,13 @@ from pipeline.refine.plots import plot_trials
 from pipeline.refine.space import own_values, suggest
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
-from pipeline.stages.settings import Settings, check_settings
+from pipeline.stages.network import network_of
+from pipeline.stages.settings import Settings, changes, check_settings
 from pipeline.stages.train import decide, run_identity, shared_fold_map
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.fold import run_fold
 from pipeline.training.launch import devices_for
-from pipeline.training.recipes import Recipe
+from pipeline.training.recipes import Recipe, make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Run
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics
@@ -103,7 +104,9 @@ class _Search:
 def _open_search(settings: Settings, competition: Competition, cache: Path) -> _Search:
     data = load_cache(cache)
     fold_map = shared_fold_map(settings, competition, data.train)
-    identity = run_identity(settings, competition, cache, data, fold_map)
+    recipe = make_recipe(settings.recipe, changes(settings)[0])
+    network, weights = network_of(settings, recipe, data)
+    identity = run_identity(settings, competition, cache, data, fold_map, network, recipe)
     metric = competition.metric or "accuracy"
     name = f"tune-{content_key([identity, metric, FOLD], 8)}"
     folder = settings.workspace.runs(competition.slug) / name
@@ -111,6 +114,8 @@ def _open_search(settings: Settings, competition: Competition, cache: Path) -> _
         write_whole(folder / FOLDS, fold_map.read_bytes())
     path = folder / "tune.json"
     base = Run(folder, read_json(path) if path.exists() else {"run": name, **identity})
+    if weights:
+        base.record["weights_file"] = str(weights.path)
     if not base.can_execute():
         base.record["execution"] = asdict(decide(settings, base, data))
         write_json(path, base.record)
