@@ -70,8 +70,9 @@ def _f1(average: str) -> Callable[[Truth, Answers], float]:
 
 
 def _quadratic_kappa(truth: Truth, decided: Answers) -> float:
-    """Cohen 1968; the classes' order is their distance."""
-    return float(cohen_kappa_score(truth, decided, weights="quadratic"))
+    """Cohen 1968; the classes' order is their distance, also across one that never occurs."""
+    numbers = np.arange(max(truth.max(), decided.max()) + 1)
+    return float(cohen_kappa_score(truth, decided, labels=numbers, weights="quadratic"))
 
 
 def _log_loss(truth: Truth, probabilities: Probabilities) -> float:

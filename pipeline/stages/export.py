@@ -8,6 +8,7 @@ import torch
 
 from pipeline.artifacts import verify_manifest
 from pipeline.data.cache import load_cache
+from pipeline.errors import ConfigError
 from pipeline.models.fuse import fuse
 from pipeline.models.onnx import export_onnx
 from pipeline.stages.console import say
@@ -22,9 +23,13 @@ def export(folder: Path, cache: Path) -> list[Path]:
     Each takes uint8 images [N, H, W, C] of the cache's size and returns logits [N, classes].
 
     Raises:
-        ConfigError: the optional packages are missing.
+        ConfigError: the optional packages are missing, or the run was made from others.
     """
     run = Run.open(folder)
+    if "made_from" in run.record:
+        raise ConfigError(
+            f"{folder} was made from other runs and has no network; export one of these by RUN="
+        )
     paths = [run.fold(number) / ONNX_MODEL for number in run.folds]
     missing = [number for number in run.folds if not paths[number].exists()]
     if not missing:

@@ -97,7 +97,9 @@ def test_a_calibrated_run_may_be_refined_again(refinery: Refinery) -> None:
     definition = refinery.settings.workspace.competition("digits") / "competition.toml"
     definition.write_text('metric = "log_loss"\n[submission]\nvalues = "probabilities"\n')
     columns = ["id", *"0123456789"]
-    for sample in refinery.settings.workspace.raw("digits").glob("sample*.csv"):
+    raw = refinery.settings.workspace.raw("digits")
+    (raw / "manifest.json").unlink()  # as files that were put there by hand
+    for sample in raw.glob("sample*.csv"):
         ids = pd.read_csv(sample, dtype=str)["id"]
         pd.DataFrame({name: ids if name == "id" else "0.1" for name in columns}).to_csv(
             sample, index=False
@@ -150,7 +152,7 @@ def test_runs_that_do_not_fit_are_refused_by_name(refinery: Refinery) -> None:
     out_of_fold.rename(columns={"3": "three"}).to_csv(other / "oof.csv")
     refused(DataError, r"oof.csv: its classes are not .*: 2 differ, first ")
     out_of_fold.to_csv(other / "oof.csv")
-    out_of_fold.assign(**{"3": np.nan}).to_csv(other / "oof.csv")
+    out_of_fold.assign(**{"3": -0.5}).to_csv(other / "oof.csv")
     refused(DataError, "1297 rows are no probabilities")
     (other / "oof.csv").unlink()
     refused(ConfigError, f"RUN='{second}' is not finished")
