@@ -20,7 +20,7 @@ from pipeline.artifacts import (
 )
 from pipeline.competition import Competition
 from pipeline.data.cache import TensorCache
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.metrics.decisions import Probabilities
 from pipeline.refine.blending import Blend
 from pipeline.refine.deciding import Deciding
@@ -39,6 +39,7 @@ from pipeline.refine.temperature import Temperature
 from pipeline.stages.members import Member, open_member
 from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.provenance import provenance
+from pipeline.stages.train import cross_validation
 from pipeline.training.folds import write_folds
 from pipeline.training.run import FOLDS, MADE_FROM, OUT_OF_FOLD, RECORD
 from pipeline.training.tables import probability_table, write_probabilities
@@ -107,7 +108,7 @@ def derive(
         "multi_label": data.multi_label,
         "parameters": fresh.fitted.parameters,
         **_decision(fresh.fitted),
-        "cv": _cv(fresh.problem, fresh.nested.scores),
+        "cv": cross_validation(fresh.problem.metric, fresh.nested.scores),
         "gain": {"over": members[fresh.best].name, **fresh.gain.as_dict()},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(),
@@ -144,7 +145,6 @@ def _compute(
     alone = [problem.answers(table) for table in tables]
     best = _best(problem, [float(np.mean(problem.scores(answers))) for answers in alone])
     result = nested(refinement, problem, sources)
-    _check_defined(problem, result.scores)
     return Fresh(
         problem=problem,
         members=members,
@@ -180,25 +180,6 @@ def _source(
 def _best(problem: Problem, scores: Sequence[float]) -> int:
     sign = 1 if problem.its_metric.greater_is_better else -1
     return max(range(len(scores)), key=lambda place: sign * scores[place])
-
-
-def _check_defined(problem: Problem, scores: Sequence[float]) -> None:
-    undefined = [number for number, score in enumerate(scores) if not np.isfinite(score)]
-    if undefined:
-        raise ConfigError(
-            f"{problem.metric} is undefined on {len(undefined)} of {len(scores)} folds, first fold "
-            f"{undefined[0]}: it may hold one class only; choose another FOLDS, SEED or "
-            "group_column"
-        )
-
-
-def _cv(problem: Problem, scores: list[float]) -> dict[str, Any]:
-    return {
-        "metric": problem.metric,
-        "mean": float(np.mean(scores)),
-        "std": float(np.std(scores, ddof=1)),
-        "folds": scores,
-    }
 
 
 def _decision(fitted: Fitted) -> dict[str, Any]:

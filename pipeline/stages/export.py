@@ -8,7 +8,6 @@ import torch
 
 from pipeline.artifacts import verify_manifest
 from pipeline.data.cache import load_cache
-from pipeline.errors import ConfigError
 from pipeline.models.fuse import fuse
 from pipeline.models.onnx import export_onnx
 from pipeline.stages.console import say
@@ -26,10 +25,7 @@ def export(folder: Path, cache: Path) -> list[Path]:
         ConfigError: the optional packages are missing, or the run was made from others.
     """
     run = Run.open(folder)
-    if "made_from" in run.record:
-        raise ConfigError(
-            f"{folder} was made from other runs and has no network; export one of these by RUN="
-        )
+    network = run.network
     paths = [run.fold(number) / ONNX_MODEL for number in run.folds]
     missing = [number for number in run.folds if not paths[number].exists()]
     if not missing:
@@ -38,6 +34,6 @@ def export(folder: Path, cache: Path) -> list[Path]:
     images = torch.zeros_like(load_cache(cache).train.images[:2])
     for number in missing:
         verify_manifest(run.fold(number))
-        export_onnx(fuse(run.network.load(run.fold(number))), images, paths[number])
+        export_onnx(fuse(network.load(run.fold(number))), images, paths[number])
     say("export", f"done: {folder}/fold*/{ONNX_MODEL} ({len(missing)} written)")
     return paths

@@ -232,11 +232,20 @@ def _finish(run: Run, competition: Competition, data: TensorCache) -> None:
 def _cross_validate(
     competition: Competition, data: TensorCache, tables: list[pd.DataFrame]
 ) -> dict[str, Any]:
-    """Each fold's score on its out-of-fold predictions, their mean and standard deviation."""
+    """Each fold's score on its out-of-fold predictions."""
     metric = competition.metric or "accuracy"
     labels = data.train.known_labels().numpy()
     row_of = pd.Series(range(len(labels)), index=data.train.ids)
     scores = [score(metric, labels[row_of.loc[table.index]], table.to_numpy()) for table in tables]
+    return cross_validation(metric, scores)
+
+
+def cross_validation(metric: str, scores: list[float]) -> dict[str, Any]:
+    """The folds' scores with their mean and standard deviation, as a run's record holds them.
+
+    Raises:
+        ConfigError: the metric is undefined on a fold.
+    """
     if not np.isfinite(scores).all():
         raise ConfigError(
             f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "

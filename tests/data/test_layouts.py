@@ -498,10 +498,3 @@ def test_broken_idx_files(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(data)[:-10])
     assert "damaged or truncated" in refused(tmp_path)
-
-
-def test_the_group_column_is_not_taken_for_the_ids(table):
-    put(table, "train.csv", "patient,id,label\n0001,1e3,cat\n0001,0001,dog\n0002,0002,cat\n")
-    data = read_layout(table, replace(PETS, data=DataSpec(group_column="patient")))
-    assert data.train.ids == ["1e3", "0001", "0002"]
-    assert data.train.groups == ["0001", "0001", "0002"]
