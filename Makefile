@@ -10,7 +10,8 @@ MODEL ?= resnet14## the network
 RECIPE ?= quick## how it is trained: a name, or a file that tune saved
 SIZE ?= 0## side of the images in pixels, 8 to 1024; 0: as the competition's definition says
 FOLDS ?= 5## number of cross-validation folds
-SEED ?= 0## every random stream derives from it
+SEED ?= 0## every random stream of training derives from it
+FOLD_SEED ?= 0## the folds derive from it; runs of the same folds can be compared and blended
 WEIGHTS ?= auto## to start from: auto (what `make weights` made, else none), none or a .safetensors file
 HOST = auto## auto (kaggle with credentials, else local), kaggle or local
 FORCE ?=## 1 uploads even what was uploaded before
@@ -19,7 +20,7 @@ SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compi
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
 RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate and thresholds need it
-RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and SEED
+RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and FOLD_SEED
 BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
 TRIALS ?= 20## of tune, in all
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
@@ -35,9 +36,9 @@ PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 VENV := .venv
 PIPELINE := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
-	--size '$(SIZE)' --folds '$(FOLDS)' --seed '$(SEED)' --weights '$(WEIGHTS)' --host '$(HOST)' \
-	--execution '$(EXECUTION)' --set '$(SET)' --budget '$(BUDGET)' --launch '$(LAUNCH)' \
-	--run '$(RUN)' $(if $(FORCE),--force)
+	--size '$(SIZE)' --folds '$(FOLDS)' --seed '$(SEED)' --fold-seed '$(FOLD_SEED)' \
+	--weights '$(WEIGHTS)' --host '$(HOST)' --execution '$(EXECUTION)' --set '$(SET)' \
+	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend tune select push kernels weights ledger summary profile bench host test soak lint pins
@@ -46,7 +47,7 @@ help: ## list every target and variable
 	@echo "targets:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "variables (NAME=value, default in brackets):"
-	@sed -n 's/^\([A-Z]*\) ?*= *\(.*\)## \(.*\)/  \1\t\3 [\2]/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([A-Z_]*\) ?*= *\(.*\)## \(.*\)/  \1\t\3 [\2]/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(VENV)/installed ## install the pinned packages into .venv; every target does this when needed
 

@@ -157,7 +157,7 @@ def test_make_host_prints_an_environment_for_the_plain_kaggle_command(
 def test_the_help_names_every_target_and_variable(checkout: Path) -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
-    variables = re.findall(r"^([A-Z]+) \??=.*##", makefile, flags=re.MULTILINE)
+    variables = re.findall(r"^([A-Z_]+) \??=.*##", makefile, flags=re.MULTILINE)
 
     printed = subprocess.run(
         make(checkout, "make help"), capture_output=True, text=True, check=True

@@ -110,7 +110,7 @@ class Subject:
         The fold is the first of five; validation sees full-size images as they are, and both it
         and compiling for other image sizes count.
         """
-        fold = torch.as_tensor(assign_folds(self.labels.numpy(), None, 5, self.settings.seed))
+        fold = torch.as_tensor(assign_folds(self.labels.numpy(), None, 5, self.settings.fold_seed))
         engine = self._start(
             self.images, self.labels, torch.nonzero(fold != 0)[:, 0], torch.nonzero(fold == 0)[:, 0]
         )

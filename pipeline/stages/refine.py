@@ -111,18 +111,17 @@ def _named(settings: Settings, command: str) -> str:
 
 
 def _blended(settings: Settings, competition: Competition, cache: Path, runs: str) -> list[str]:
+    folds = f"FOLDS={settings.folds} FOLD_SEED={settings.fold_seed}"
     names = [name.strip() for name in runs.split(",") if name.strip()]
     if runs == ALL:
         train = load_cache(cache).train
         fold_map = shared_fold_map(settings, competition, train)
         names = list(all_trained(settings.workspace, competition, fold_map))
-        found = f"{len(names)} trained runs with FOLDS={settings.folds} SEED={settings.seed}"
-        say("blend", f"{found}: {', '.join(names) or 'none'}")
+        say("blend", f"{len(names)} trained runs with {folds}: {', '.join(names) or 'none'}")
     if len(names) < 2:
         raise ConfigError(
-            f"RUNS={runs!r} names {len(names)} runs with the folds of FOLDS={settings.folds} "
-            f"SEED={settings.seed}: a blend needs two or more; train others, such as with another "
-            "MODEL or RECIPE"
+            f"RUNS={runs!r} names {len(names)} runs with the folds of {folds}: a blend needs two "
+            "or more; train others, such as with another MODEL, RECIPE or SEED"
         )
     return names
 

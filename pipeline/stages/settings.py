@@ -31,7 +31,9 @@ class Settings:
     folds: int = 5
     """Number of cross-validation folds."""
     seed: int = 0
-    """Every random stream derives from it."""
+    """Every random stream of training derives from it."""
+    fold_seed: int = 0
+    """What the fold map derives from: runs of one map are compared and blended fold by fold."""
     weights: str = "auto"
     """Weights to start from: auto (what `make weights` made for the network, else none), none, or
     a .safetensors file."""
@@ -107,8 +109,9 @@ def check_settings(settings: Settings) -> None:
         raise ConfigError(f"LAUNCH={settings.launch!r} is unknown; choose from {names}")
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
-    if not 0 <= settings.seed < 2**32:
-        raise ConfigError(f"SEED={settings.seed}: choose 0 to {2**32 - 1}")
+    for name, seed in (("SEED", settings.seed), ("FOLD_SEED", settings.fold_seed)):
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"{name}={seed}: choose 0 to {2**32 - 1}")
     if settings.size:
         DataSpec(size=settings.size)
     if settings.folds < 2:

@@ -192,7 +192,7 @@ def run_identity(
 
 
 def shared_fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
-    """The saved fold map of these images; every run with the same folds and seed shares it.
+    """The saved fold map of these images; every run with the same FOLDS and FOLD_SEED shares it.
 
     Raises:
         ConfigError: the images cannot be split into so many folds.
@@ -201,10 +201,10 @@ def shared_fold_map(settings: Settings, competition: Competition, part: Part) ->
     labels = part.known_labels().numpy()
     groups = _groups(settings, competition, part)
     made_from = [part.ids, labels.tolist(), groups]
-    name = f"{settings.folds}-seed{settings.seed}-{content_key(made_from, 8)}.csv"
+    name = f"{settings.folds}-seed{settings.fold_seed}-{content_key(made_from, 8)}.csv"
     path = settings.workspace.folds(competition.slug) / name
     if not path.exists():
-        fold = assign_folds(labels, groups, settings.folds, settings.seed)
+        fold = assign_folds(labels, groups, settings.folds, settings.fold_seed)
         write_folds(path, part.ids, fold)
     read_folds(path, part.ids)  # a damaged map is named here, before it decides anything
     return path
@@ -250,7 +250,7 @@ def cross_validation(metric: str, scores: list[float]) -> dict[str, Any]:
         raise ConfigError(
             f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "
             f"first fold {int(np.argmin(np.isfinite(scores)))}: it may hold one class only; "
-            "choose another FOLDS, SEED or group_column"
+            "choose another FOLDS, FOLD_SEED or group_column"
         )
     return {
         "metric": metric,

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 FOLD = 0
 BEST = "best.json"
 _STUDY = "study.db"
+_STUDY_NAME = "tune"
 _RANDOM_TRIALS = 6  # before the sampler has seen enough to lead
 _UNPRUNED_TRIALS = 4
 _AGAIN = "again"  # holds the number of the stopped trial that this one takes up
@@ -129,12 +130,26 @@ def _open_study(path: Path, metric: str) -> optuna.Study:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        storage=f"sqlite:///{path.absolute()}",
-        study_name="tune",
+    if not path.exists():
+        _create_study(path, metric)
+    return optuna.load_study(study_name=_STUDY_NAME, storage=f"sqlite:///{path.absolute()}")
+
+
+def _create_study(path: Path, metric: str) -> None:
+    """Make the database beside `path` and move it there: its tables take several transactions."""
+    import optuna
+
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{partial.absolute()}")
+    optuna.create_study(
+        storage=storage,
+        study_name=_STUDY_NAME,
         direction="minimize" if lower_is_better(metric) else "maximize",
-        load_if_exists=True,
     )
+    storage.remove_session()
+    storage.engine.dispose()
+    partial.replace(path)
 
 
 def _run_trials(search: _Search, trials: int, deadline: Deadline) -> None:

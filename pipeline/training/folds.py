@@ -60,7 +60,7 @@ def _check_every_class_is_trained_on(members: np.ndarray, fold: np.ndarray, fold
         if len(absent):
             raise ConfigError(
                 f"FOLDS={folds}: without fold {number} no image of class number {absent[0]} is "
-                "left to train on; choose another FOLDS, SEED or group_column"
+                "left to train on; choose another FOLDS, FOLD_SEED or group_column"
             )
 
 
