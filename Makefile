@@ -26,7 +26,9 @@ TRIALS ?= 20## of tune, in all
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 MODELS ?= resnet14## what profile measures: networks, separated by commas
 CONVS ?= subkernel,channel-selection## and convolutions, likewise; sweep trains these, too
-SEEDS ?= 0## seeds of a sweep, separated by commas
+SEEDS ?= 0## seeds of a sweep or a study, separated by commas
+STUDY ?= all## what reproduce measures: channel-selection, from-scratch, bottleneck, nntrain or all
+SCALE ?= cpu## how much of it: smoke (seconds), cpu (an hour a study and seed) or gpu (published sizes)
 GROWTH ?= 1## 0 leaves out of bench how cost grows, which takes long with large images
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
@@ -41,7 +43,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend tune select push kernels weights ledger summary profile bench host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -110,6 +112,9 @@ profile: $(VENV)/installed ## time and memory of every convolution and execution
 
 bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
 	@$(PIPELINE) bench $(OPTIONS) $(if $(GROWTH:0=),,--no-growth)
+
+reproduce: $(VENV)/installed ## measure the published studies again, and write submissions/RESULTS.md
+	@$(PIPELINE) reproduce $(OPTIONS) --study '$(STUDY)' --scale '$(SCALE)' --seeds '$(SEEDS)'
 
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
 	@$(PIPELINE) host

@@ -166,6 +166,24 @@ def bench(settings: Options, rounds: int = 3, growth: bool = True, json: bool = 
     measure(settings, rounds=rounds, as_json=json, growth=growth)
 
 
+def reproduce(
+    settings: Options,
+    study: str = "all",
+    scale: Literal["smoke", "cpu", "gpu"] = "cpu",
+    seeds: str = "0",
+) -> None:
+    """Measure the published studies again; what is there is kept, so seeds add up. Rerun to go on.
+
+    Args:
+        study: by name, or all.
+        scale: smoke (seconds), cpu (up to an hour a study and seed), gpu (the published sizes).
+        seeds: numbers, separated by commas.
+    """
+    from pipeline.studies.reproduce import reproduce as measure
+
+    measure(settings, study, scale, seeds.split(","))
+
+
 def host(port: int = 0) -> None:
     """Keep the local competition host running and print how to point the kaggle command at it.
 
@@ -200,6 +218,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "tune": tune,
     "bench": bench,
     "sweep": sweep,
+    "reproduce": reproduce,
     "host": host,
 }
 

@@ -31,8 +31,9 @@ FLOORS = {
     "notebooks": 2,
     "profiling": 2,
     "stages": 3,
-    "commands": 4,
-    "__main__": 5,
+    "studies": 4,
+    "commands": 5,
+    "__main__": 6,
 }
 KERNEL_ROOMS = ("convs", "metrics", "models", "data", "training")
 KERNEL_STAGES = (

@@ -35,16 +35,22 @@ class BasicBlock(nn.Module):
 class ResNet14(nn.Module):
     """Stem, three stages of two residual blocks (16, 32, 64 channels), pooled linear head.
 
-    `wider` multiplies the channels. Without, with 3 input channels and 3 classes: 174,787
-    parameters with `subkernel`, 27,363 with `channel-selection`. The stem is a standard
-    convolution in every variant.
+    With 3 input channels and 3 classes: 174,787 parameters with `subkernel`, 27,363 with
+    `channel-selection`. The stem is a standard convolution in every variant.
+
+    Args:
+        widths: channels of the three stages.
     """
 
     def __init__(
-        self, conv: str, in_channels: int, classes: int, dropout: float = 0.2, wider: int = 1
+        self,
+        conv: str,
+        in_channels: int,
+        classes: int,
+        dropout: float = 0.2,
+        widths: tuple[int, int, int] = WIDTHS,
     ) -> None:
         super().__init__()
-        widths = [wider * width for width in WIDTHS]
         self.stem = nn.Conv2d(in_channels, widths[0], 3, padding=1)
         self.relu = nn.ReLU(inplace=True)
         blocks: list[nn.Module] = []
@@ -65,9 +71,9 @@ class ResNet14(nn.Module):
 
 def resnet14x2(conv: str, in_channels: int, classes: int, dropout: float = 0.2) -> ResNet14:
     """resnet14 with twice the channels: 32, 64, 128."""
-    return ResNet14(conv, in_channels, classes, dropout, wider=2)
+    return ResNet14(conv, in_channels, classes, dropout, (32, 64, 128))
 
 
 def resnet14x4(conv: str, in_channels: int, classes: int, dropout: float = 0.2) -> ResNet14:
     """resnet14 with four times the channels: 64, 128, 256."""
-    return ResNet14(conv, in_channels, classes, dropout, wider=4)
+    return ResNet14(conv, in_channels, classes, dropout, (64, 128, 256))

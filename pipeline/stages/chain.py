@@ -25,8 +25,10 @@ from pipeline.stages.train import train
 STAGES = ("download", "preprocess", "train", "predict", "submission", "submit")
 
 
-def run_until(last: str, settings: Settings) -> None:
+def run_until(last: str, settings: Settings) -> Path | None:
     """Run the stages up to and including `last`; each says whether it had anything to do.
+
+    Returns the run's folder, where there is one by then.
 
     With a finished run named in the settings nothing is trained: the later stages go on with it.
     `export` and `lr-find` stand beside the chain: they need what `train` does, and what it needs.
@@ -40,13 +42,17 @@ def run_until(last: str, settings: Settings) -> None:
     if last == "download":
         with _definition(settings):
             download(settings.workspace, settings.competition, settings.host)
-    elif last == "preprocess":
+        return None
+    if last == "preprocess":
         with _definition(settings) as definition:
             download(settings.workspace, settings.competition, settings.host)
             preprocess(settings.workspace, definition)
-    else:
-        with prepared(settings) as (competition, cache, host):
-            _train_until(last, settings, competition, cache, host)
+        return None
+    with prepared(settings) as (competition, cache, host):
+        if last == "lr-find":
+            lr_find(settings, competition, cache)
+            return None
+        return _train_until(last, settings, competition, cache, host)
 
 
 @contextmanager
@@ -73,24 +79,22 @@ def _definition(settings: Settings) -> Iterator[Competition]:
 
 def _train_until(
     last: str, settings: Settings, competition: Competition, cache: Path, host: str
-) -> None:
+) -> Path:
     workspace = settings.workspace
-    if last == "lr-find":
-        lr_find(settings, competition, cache)
-        return
     if settings.run:
         run = finished_run(workspace, competition, cache, settings.run)
     else:
         run = train(settings, competition, cache, launch=launcher(settings.launch))
     if last == "train":
-        return
+        return run
     if last == "export":
         export(run, cache)
-        return
+        return run
     predict(run, cache)
     if last == "predict":
-        return
+        return run
     form = submission_form(workspace, competition, cache)
     submission(run, form)
     if last == "submit":
         submit(workspace, competition, form, run, host, force=settings.force)
+    return run

@@ -32,6 +32,11 @@ class Deadline:
         """Whether to stop now; cheap enough to ask at every step."""
         return self.stopped_by is not None or time.time() >= self.at
 
+    @property
+    def seconds_left(self) -> float:
+        """Until it comes; infinite for one that never does."""
+        return 0.0 if self.stopped_by else max(0.0, self.at - time.time())
+
     def set_off(self) -> None:
         """Let it come now, unless it has."""
         self.at = min(self.at, time.time())
