@@ -54,6 +54,27 @@ class Outcome:
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A cell's file, read back."""
+
+    path: Path
+    values: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers by name."""
+        return dict(self.values["figures"])
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """Lists of numbers by name."""
+        return dict(self.values["curves"])
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """One part of a study for one variant and seed."""
@@ -103,9 +124,13 @@ class Study:
         cells: of a scale and a seed, in the order in which they are best measured.
         title: a line for the results page.
         published: figures of the document.
+        explain: Markdown that says what the results mean; empty without results.
+        plots: PNG files by name.
     """
 
     name: str
     title: str
     cells: Callable[[str, int], Sequence[Cell]]
     published: Sequence[Published]
+    explain: Callable[[Sequence[Result]], str]
+    plots: Callable[[Sequence[Result]], dict[str, bytes]]

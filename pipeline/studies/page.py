@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.artifacts import write_whole
+from pipeline.studies.cells import Result, Study
 from pipeline.studies.registry import STUDIES
-from pipeline.studies.store import read_results
-from pipeline.studies.table import study_rows
+from pipeline.studies.store import read_results, studies_folder
+from pipeline.studies.table import Row, study_rows
 
 PAGE = "RESULTS.md"
 _SHOWN_SCALES = ("cpu", "gpu")
+_HEAD = """# Published results, measured again
+
+Written by `make reproduce` from the JSON files below `submissions/studies/`; edit nothing here.
+Means over seeds ± their standard deviation, n seeds (times repetitions within each, of which the
+median counts). A ratio is ours by theirs. **missed** marks a published figure that ours does not
+reach. Scores are the local host's, on a rebuilt competition, not kaggle.com's.
+"""
 
 
 def write_page(root: Path) -> Path:
-    """Write the page anew; the same results give the same bytes."""
+    """Write the page and its plots anew; the same results give the same bytes."""
+    for study, scale, results in _measured(root):
+        for name, content in study.plots(results).items():
+            write_whole(studies_folder(root) / study.name / scale / name, content)
     path = root / "submissions" / PAGE
     write_whole(path, page(root).encode())
     return path
@@ -22,18 +34,65 @@ def write_page(root: Path) -> Path:
 
 def page(root: Path) -> str:
     """The whole page as Markdown."""
-    sections = ["# Published results, measured again", ""]
-    for study in STUDIES.values():
-        for scale in _SHOWN_SCALES:
-            if read_results(root, study.name, scale):
-                sections += [f"## {study.title} ({scale})", ""]
-                sections += _table(root, study.name, scale)
-    return "\n".join(sections).rstrip() + "\n"
+    sections = [_section(root, *measured) for measured in _measured(root)]
+    return "\n".join([_HEAD, *sections]).rstrip() + "\n"
 
 
-def _table(root: Path, name: str, scale: str) -> list[str]:
-    lines = ["| part | variant | figure | published | ours | n | ratio | |", "|" + " --- |" * 8]
-    for row in study_rows(root, STUDIES[name], scale):
+def _measured(root: Path) -> list[tuple[Study, str, list[Result]]]:
+    """What there are results of."""
+    found = [
+        (study, scale, read_results(root, study.name, scale))
+        for study in STUDIES.values()
+        for scale in _SHOWN_SCALES
+    ]
+    return [each for each in found if each[2]]
+
+
+def _section(root: Path, study: Study, scale: str, results: Sequence[Result]) -> str:
+    rows = study_rows(root, study, scale)
+    published = [row for row in rows if row.published]
+    others = [row for row in rows if not row.published]
+    parts = [
+        f"## {study.title} ({scale})",
+        _table(published),
+        study.explain(results),
+        *_pictures(study, scale, results),
+        "### Measured besides",
+        _table(others),
+        _origin(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> str:
+    heading = "| part | variant | figure | published | ours | n | ratio | |"
+    lines = [heading, "|" + " --- |" * 8]
+    for row in rows:
         cells = [row.part, row.variant, row.figure, row.published, row.ours, row.n, row.ratio]
         lines.append("| " + " | ".join([*cells, row.verdict]) + " |")
-    return [*lines, ""]
+    return "\n".join(lines)
+
+
+def _pictures(study: Study, scale: str, results: Sequence[Result]) -> list[str]:
+    return [
+        f"![{name.removesuffix('.png').replace('-', ' ')}](studies/{study.name}/{scale}/{name})"
+        for name in study.plots(results)
+    ]
+
+
+def _origin(results: Sequence[Result]) -> str:
+    """Commands, machines, versions and commits that the figures come from."""
+    commands = sorted({f"`{result['command']}`" for result in results})
+    machines = sorted({_machine(result) for result in results})
+    commits = sorted({str(result["commit"])[:7] for result in results})
+    minutes = sum(float(result["seconds"]) for result in results) / 60
+    return (
+        f"Commands: {', '.join(commands)}; {minutes:.0f} minutes in all. "
+        f"Machines: {'; '.join(machines)}. Commits: {', '.join(commits)}."
+    )
+
+
+def _machine(result: Result) -> str:
+    machine = result["machine"]
+    what = ", ".join(machine["gpus"]) or f"{machine['cores']} cores of {machine['processor']}"
+    return f"{what}, torch {result['versions']['torch']}"
