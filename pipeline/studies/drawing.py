@@ -20,7 +20,7 @@ def draw_convolutions() -> bytes:
     _standard(above)
     _selection(below)
     for axes in (above, below):
-        axes.set_xlim(-0.5, 15)
+        axes.set_xlim(-0.5, 15.4)
         axes.set_ylim(-0.6, 4.6)
         axes.set_aspect("equal")
         axes.axis("off")
