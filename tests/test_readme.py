@@ -46,6 +46,7 @@ COMMANDS: dict[str, str | None] = {
     "make blend COMPETITION=digits": "FOLDS=2",
     "make submit COMPETITION=digits RUN=<name>": None,
     "make select COMPETITION=digits": "",
+    "make reproduce STUDY=channel-selection": "STUDY=from-scratch SCALE=smoke",
     "make help": "",
     "make ledger": "",
     "make test": None,
