@@ -188,6 +188,7 @@ def run_identity(
         "recipe": {"name": Path(settings.recipe).name, **asdict(recipe)},
         "asked": {**asked, "convolutions": settings.execution},
         "engine_version": ENGINE_VERSION,
+        **({"metric": competition.metric or "accuracy"} if recipe.keep == "best" else {}),
     }
 
 

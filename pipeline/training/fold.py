@@ -56,7 +56,7 @@ def run_fold(
 
         def save(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
-            _write_metrics(folder / METRICS, state.history)
+            _write_metrics(folder / METRICS, state)
             if state.step == 0:
                 on_epoch(state.history[-1])
 
@@ -106,7 +106,9 @@ def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
     mean, std = given or channel_statistics(data.images, data.train)
     model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
     apply_executions(model, dict(run.execution.convs))
-    return start_training(model, data, run.recipe, run.execution, _identity(run, number))
+    return start_training(
+        model, data, run.recipe, run.execution, _identity(run, number), run.metric
+    )
 
 
 def _identity(run: Run, number: int) -> dict[str, Any]:
@@ -119,18 +121,25 @@ def _identity(run: Run, number: int) -> dict[str, Any]:
     }
 
 
-def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
-    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in history)
+def _write_metrics(path: Path, state: TrainingState) -> None:
+    """An object per epoch; where the best is kept, its score, and whether it is kept so far."""
+    lines = ""
+    for metrics in state.history:
+        values = {name: value for name, value in asdict(metrics).items() if value is not None}
+        if state.best:
+            values["kept"] = metrics.epoch == state.best.epoch
+        lines += json.dumps(values) + "\n"
     write_whole(path, lines.encode())
 
 
 def _write_results(
     run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
 ) -> None:
-    weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
+    model = state.trained()
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     probabilities = predict_probabilities(
-        state.model,
+        model,
         fold_data.images,
         fold_data.valid,
         run.mirror,

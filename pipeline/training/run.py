@@ -120,6 +120,11 @@ class Run:
         return bool(self.record["multi_label"])
 
     @property
+    def metric(self) -> str:
+        """What chooses the epoch where the recipe keeps the best."""
+        return str(self.record.get("metric", "accuracy"))
+
+    @property
     def seed(self) -> int:
         """Every random stream derives from it."""
         return int(self.record["seed"])
