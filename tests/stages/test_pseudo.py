@@ -45,7 +45,7 @@ def test_no_label_of_a_fold_reaches_its_pseudo_labels_or_its_network(tmp_path: P
     for name, data in (("own", own), ("others", others)):
         base = make_run(tmp_path / name / "base", data, folds=2, epochs=4, learning_rate=0.1)
         train_folds(base, data, base.folds)
-        run = open_pseudo_run(base, data, confidence=0.4)
+        run = open_pseudo_run(base, data, confidence=0.15)
         train_folds(run, data, range(1))
         made.append(run.folder)
 
