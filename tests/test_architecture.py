@@ -39,6 +39,7 @@ KERNEL_STAGES = (
     "preprocess",
     "train",
     "network",
+    "decisions",
     "predict",
     "submission",
     "kernel",
