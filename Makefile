@@ -19,9 +19,10 @@ EXECUTION ?= auto## how the convolutions compute; auto times what the variant of
 SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
-RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate and thresholds need it
+RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate, thresholds, pseudo need it
 RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and FOLD_SEED
 BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
+CONFIDENCE ?= 0.95## of pseudo: the probability from which on a test image is labelled
 TRIALS ?= 20## of tune, in all
 VIA ?= file## how push submits: file, or kernel (its version, for code competitions)
 MODELS ?= resnet14## what profile measures: networks, separated by commas
@@ -43,7 +44,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -85,6 +86,9 @@ calibrate: ## fit the temperature of RUN for log loss; makes a run of its own, a
 thresholds: ## fit how RUN's probabilities become answers, for metrics such as macro_f1
 blend: $(VENV)/installed ## weigh RUNS into one
 	@$(PIPELINE) blend $(OPTIONS) --runs '$(RUNS)' --how '$(BLEND)'
+
+pseudo: $(VENV)/installed ## train RUN once more, with test images that its own networks are sure of
+	@$(PIPELINE) pseudo $(OPTIONS) --confidence '$(CONFIDENCE)'
 
 tune: $(VENV)/installed ## search better values of RECIPE's fields on the first fold, TRIALS or BUDGET long
 	@$(PIPELINE) tune $(OPTIONS) --trials '$(TRIALS)'

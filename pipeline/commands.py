@@ -142,6 +142,17 @@ def audit(settings: Options, group: bool = False) -> None:
     look(settings, group=group)
 
 
+def pseudo(settings: Options, confidence: float = 0.95) -> None:
+    """Train a finished run once more, with test images that its own networks are sure of.
+
+    Args:
+        confidence: the probability from which on a test image is labelled.
+    """
+    from pipeline.stages.pseudo import pseudo as train_again
+
+    train_again(settings, confidence)
+
+
 def tune(settings: Options, trials: int = 20) -> None:
     """Search better values of the recipe's fields on the first fold; rerun to go on.
 
@@ -214,6 +225,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "calibrate": calibrate,
     "thresholds": thresholds,
     "blend": blend,
+    "pseudo": pseudo,
     "select": select,
     "tune": tune,
     "bench": bench,

@@ -40,6 +40,7 @@ KERNEL_STAGES = (
     "preprocess",
     "train",
     "network",
+    "decisions",
     "predict",
     "submission",
     "kernel",

@@ -50,6 +50,14 @@ class Gain:
         return {**asdict(self), "noise": self.noise, "verdict": self.verdict}
 
 
+def gain_text(gain: dict[str, Any]) -> str:
+    """A gain in words, as a run's record holds it: `as_dict` with the name of what it is `over`."""
+    return (
+        f"gain {gain['mean']:+.4f} ± {gain['noise']:.4f} over {gain['over']}: {gain['verdict']} "
+        "(± is two standard errors)"
+    )
+
+
 def gain_of(problem: Problem, refined: Answers, base: Answers) -> Gain:
     """Compare answers [N, ...] to the same images, fold by fold.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.artifacts import verify_manifest
-from pipeline.data.cache import load_cache
+from pipeline.data.cache import TensorCache, load_cache
 from pipeline.stages.console import say
 from pipeline.training.execution import choose_execution
 from pipeline.training.placement import near
@@ -27,19 +29,29 @@ def predict(folder: Path, cache: Path) -> Path:
         return path
     run, data = Run.open(folder), load_cache(cache)
     verify_manifest(cache)
+    total = torch.zeros(len(data.test.ids), len(data.classes), dtype=torch.float64)
+    for probabilities in predictions_by_fold(run, data):
+        total += probabilities
+    write_probabilities(
+        path, probability_table(data.test.ids, total / len(run.folds), data.classes)
+    )
+    say("predict", f"done: {path} ({len(data.test.ids)} images, {len(run.folds)} folds)")
+    return path
+
+
+def predictions_by_fold(run: Run, data: TensorCache) -> Iterator[Tensor]:
+    """What each fold's network says of the test images, float32 [N, classes], views averaged.
+
+    Raises:
+        DataError: a fold's files are damaged.
+    """
     execution = run.execution if run.execution.is_available() else choose_execution()
     device = torch.device(execution.device)
     images = near(data.test.images, device)
     index = torch.arange(len(images), device=images.device)
-    total = torch.zeros(len(images), len(data.classes), dtype=torch.float64)
     for number in tqdm(run.folds, desc="predict", unit="fold", dynamic_ncols=True):
         verify_manifest(run.fold(number))
         model = run.network.load(run.fold(number)).to(device)
-        total += predict_probabilities(
+        yield predict_probabilities(
             model, images, index, run.mirror, execution, multi_label=run.multi_label
         )
-    write_probabilities(
-        path, probability_table(data.test.ids, total / len(run.folds), data.classes)
-    )
-    say("predict", f"done: {path} ({len(images)} images, {len(run.folds)} folds)")
-    return path

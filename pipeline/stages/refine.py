@@ -13,13 +13,14 @@ from pipeline.metrics import metric_named
 from pipeline.metrics.decisions import Decision
 from pipeline.refine.blending import Blend, How
 from pipeline.refine.deciding import Deciding
+from pipeline.refine.gain import gain_text
 from pipeline.refine.plots import plot_blend, plot_decision, plot_reliability
 from pipeline.refine.temperature import Temperature
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.derive import Derived, Fresh, derive
 from pipeline.stages.members import ALL, Member, all_trained, open_members
-from pipeline.stages.settings import Settings, check_settings
+from pipeline.stages.settings import Settings, check_settings, named_run
 from pipeline.stages.train import cv_text, shared_fold_map
 
 
@@ -29,7 +30,7 @@ def calibrate(settings: Settings) -> Path:
     Raises:
         PipelineError: there is no such run, it does not fit, or the metric is another.
     """
-    name = _named(settings, "calibrate")
+    name = named_run(settings, "calibrate")
     with prepared(settings) as (competition, cache, _):
         if competition.metric != "log_loss":
             raise ConfigError(
@@ -60,7 +61,7 @@ def thresholds(settings: Settings) -> Path:
     Raises:
         PipelineError: there is no such run, it does not fit, or the metric compares no decisions.
     """
-    name = _named(settings, "thresholds")
+    name = named_run(settings, "thresholds")
     with prepared(settings) as (competition, cache, _):
         metric = competition.metric or "accuracy"
         if metric_named(metric).answers != "decisions":
@@ -98,16 +99,6 @@ def blend(settings: Settings, runs: str, how: How) -> Path:
         made = derive(settings.workspace, competition, cache, members, Blend(how), _blend_plots)
         say_table("blend", _weight_rows(made.record["parameters"]["weights"], members))
         return _told("blend", made)
-
-
-def _named(settings: Settings, command: str) -> str:
-    """The run that the settings name."""
-    check_settings(settings)
-    if not settings.run:
-        raise ConfigError(
-            f"{command} needs a run: RUN=<name>, a folder of submissions/<competition>"
-        )
-    return settings.run
 
 
 def _blended(settings: Settings, competition: Competition, cache: Path, runs: str) -> list[str]:
@@ -154,11 +145,7 @@ def _told(stage: str, made: Derived) -> Path:
     """Say what the derived run is worth, and how it is uploaded."""
     gain, state = made.record["gain"], "done" if made.is_new else "up to date"
     say(stage, f"{state}: {made.folder} ({cv_text(made.record['cv'])}, nested)")
-    say(
-        stage,
-        f"gain {gain['mean']:+.4f} ± {gain['noise']:.4f} over {gain['over']}: {gain['verdict']} "
-        "(± is two standard errors)",
-    )
+    say(stage, gain_text(gain))
     advice = f"upload it with: make submit RUN={made.folder.name}"
     say(stage, f"keep {gain['over']}" if gain["verdict"] == "worse" else advice)
     return made.folder

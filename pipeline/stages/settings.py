@@ -86,6 +86,20 @@ def changes(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
     return of_recipe, {name: values[name] for name in DECISIONS if name in values}
 
 
+def named_run(settings: Settings, command: str) -> str:
+    """The run that the checked settings name, for a command that needs one.
+
+    Raises:
+        ConfigError: they name none, or another setting has no such value.
+    """
+    check_settings(settings)
+    if not settings.run:
+        raise ConfigError(
+            f"{command} needs a run: RUN=<name>, a folder of submissions/<competition>"
+        )
+    return settings.run
+
+
 def check_settings(settings: Settings) -> None:
     """Fail on a misspelt name or an impossible number before any work is done.
 

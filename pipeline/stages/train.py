@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.artifacts import (
@@ -22,18 +21,17 @@ from pipeline.artifacts import (
     write_whole,
 )
 from pipeline.competition import Competition
-from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.data.cache import Part, TensorCache, load_cache
 from pipeline.errors import ConfigError
 from pipeline.metrics import score
 from pipeline.models import check_images
 from pipeline.stages.console import say, say_table
+from pipeline.stages.decisions import make_executable
 from pipeline.stages.network import network_of
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
-from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
 from pipeline.training.fold_process import Task
 from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
@@ -77,6 +75,19 @@ def train_all(
     data = load_cache(cache)
     deadline = deadline or Deadline.after(parse_budget(variants[0].budget))
     runs = [open_run(settings, competition, cache, data) for settings in variants]
+    train_runs(runs, competition, cache, deadline, launch)
+    return runs
+
+
+def train_runs(
+    runs: Sequence[Run], competition: Competition, cache: Path, deadline: Deadline, launch: Launcher
+) -> None:
+    """Train every fold that the opened runs lack, and score those that are complete with it.
+
+    Raises:
+        BudgetError: the deadline came first; rerun to go on.
+    """
+    data = load_cache(cache)
     unfinished = [run for run in runs if not _is_finished(run, competition)]
     for run in runs:
         if run not in unfinished:
@@ -87,7 +98,6 @@ def train_all(
             launch(unfinished, cache, lambda *epoch: _show(bar, *epoch), deadline)
     for run in unfinished:
         _finish(run, competition, data)
-    return runs
 
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
@@ -112,41 +122,8 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     if weights and run.record.get("weights_file") != str(weights.path):
         run.record["weights_file"] = str(weights.path)
         write_json(folder / RECORD, run.record)
-    if run.missing_folds() and not run.can_execute():
-        if "execution" in run.record:
-            say("train", f"{run.execution.device} is not here any more: deciding anew")
-        run.record["execution"] = asdict(decide(settings, run, data))
-        write_json(folder / RECORD, run.record)
+    make_executable(run, data)
     return run
-
-
-def decide(settings: Settings, run: Run, data: TensorCache) -> Execution:
-    """Where and how the run computes, with its convolutions' executions."""
-    images = data.train.images
-    trained_on = len(images) * (1 - 1 / settings.folds)
-    pixels = run.recipe.pixels(int(trained_on), *images.shape[1:3])
-    _, asked = changes(settings)
-    execution = choose_execution(pixels=pixels * settings.folds, asked=asked)
-    channels = images.shape[-1]
-    model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
-    smallest = shrink(images[:2], run.recipe.side_for(0, min(images.shape[1:3])))
-    execution = for_network(execution, model, smallest, asked)
-    return with_convs(execution, _decide_convs(settings.execution, run, execution, model, images))
-
-
-def _decide_convs(
-    wanted: str, run: Run, execution: Execution, model: nn.Module, images: Tensor
-) -> dict[str, str]:
-    """Each convolution's execution: what was asked for, or the fastest at its own shape."""
-    execution.prepare_process()
-    set_execution(model, wanted)
-    if wanted != "auto":
-        return {
-            path: wanted for path, part in model.named_modules() if isinstance(part, KernelConv)
-        }
-    batch = images[: run.recipe.batch_for(len(images))].to(execution.device)
-    with execution.autocast():
-        return choose_executions(model, batch)
 
 
 def _check_network(settings: Settings, images: Tensor) -> None:
@@ -188,6 +165,7 @@ def run_identity(
         "recipe": {"name": Path(settings.recipe).name, **asdict(recipe)},
         "asked": {**asked, "convolutions": settings.execution},
         "engine_version": ENGINE_VERSION,
+        **({"metric": competition.metric or "accuracy"} if recipe.keep == "best" else {}),
     }
 
 

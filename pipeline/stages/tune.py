@@ -26,9 +26,10 @@ from pipeline.refine.plots import plot_trials
 from pipeline.refine.space import own_values, suggest
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
+from pipeline.stages.decisions import decide
 from pipeline.stages.network import network_of
 from pipeline.stages.settings import Settings, changes, check_settings
-from pipeline.stages.train import decide, run_identity, shared_fold_map
+from pipeline.stages.train import run_identity, shared_fold_map
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.fold import run_fold
 from pipeline.training.launch import devices_for
@@ -118,7 +119,7 @@ def _open_search(settings: Settings, competition: Competition, cache: Path) -> _
     if weights:
         base.record["weights_file"] = str(weights.path)
     if not base.can_execute():
-        base.record["execution"] = asdict(decide(settings, base, data))
+        base.record["execution"] = asdict(decide(base, data))
         write_json(path, base.record)
     study = _open_study(folder / _STUDY, metric)
     return _Search(

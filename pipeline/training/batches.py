@@ -24,7 +24,7 @@ class FoldData:
 
     `images` uint8 [N, H, W, C], on the device where they fit there; `labels` int64 [N] or, where an
     image may have several, bool [N, classes], on the device; `train` and `valid` are int64 row
-    numbers, where the images are.
+    numbers, where the images are. The last `pseudo` of `train` are test images with pseudo-labels.
     """
 
     images: Tensor
@@ -33,6 +33,12 @@ class FoldData:
     valid: Tensor
     classes: int
     mirror: bool
+    pseudo: int = 0
+
+    @property
+    def labelled(self) -> Tensor:
+        """The row numbers of the training images that have a label of their own."""
+        return self.train[: len(self.train) - self.pseudo]
 
     @property
     def side(self) -> int:

@@ -23,6 +23,7 @@ from pipeline.training.folds import read_folds
 from pipeline.training.loop import train_fold
 from pipeline.training.placement import near
 from pipeline.training.predict import predict_probabilities
+from pipeline.training.pseudo import pseudo_hash, with_pseudo
 from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState, start_training
@@ -45,7 +46,8 @@ def run_fold(
 
     Raises:
         BudgetError: the deadline came first; the checkpoint stays.
-        DataError: the checkpoint is damaged, or of another run, fold or version.
+        DataError: the checkpoint is damaged, or of another run, fold or version, or the fold's
+            pseudo-labels are not as they were written.
         ConfigError: the loss is not a number any more, or the batch cannot be shared.
     """
     fold_data = _fold_data(run, data, number, device)
@@ -56,7 +58,7 @@ def run_fold(
 
         def save(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
-            _write_metrics(folder / METRICS, state.history)
+            _write_metrics(folder / METRICS, state)
             if state.step == 0:
                 on_epoch(state.history[-1])
 
@@ -90,7 +92,7 @@ def _train(
 def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -> FoldData:
     valid = read_folds(run.folder / FOLDS, data.train.ids) == number
     images = near(data.train.images, device)
-    return FoldData(
+    fold = FoldData(
         images=images,
         labels=data.train.known_labels().to(device),
         train=torch.from_numpy(np.flatnonzero(~valid)).to(images.device),
@@ -98,39 +100,51 @@ def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -
         classes=len(data.classes),
         mirror=run.mirror,
     )
+    return with_pseudo(fold, run, data, number)
 
 
 def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
     torch.manual_seed(derive_seed(seed, "initialise"))
     given = run.network.normalisation
-    mean, std = given or channel_statistics(data.images, data.train)
+    mean, std = given or channel_statistics(data.images, data.labelled)
     model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
     apply_executions(model, dict(run.execution.convs))
-    return start_training(model, data, run.recipe, run.execution, _identity(run, number))
+    return start_training(
+        model, data, run.recipe, run.execution, _identity(run, number), run.metric
+    )
 
 
 def _identity(run: Run, number: int) -> dict[str, Any]:
     """What a checkpoint belongs to."""
+    pseudo = pseudo_hash(run, number)
     return {
         "run": run.record.get("run"),
         "engine_version": run.record.get("engine_version"),
         "folds": sha256_of(run.folder / FOLDS)[:12],
         "fold": number,
+        **({"pseudo": pseudo[:12]} if pseudo else {}),
     }
 
 
-def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
-    lines = "".join(json.dumps(asdict(metrics)) + "\n" for metrics in history)
+def _write_metrics(path: Path, state: TrainingState) -> None:
+    """An object per epoch; where the best is kept, its score, and whether it is kept so far."""
+    lines = ""
+    for metrics in state.history:
+        values = {name: value for name, value in asdict(metrics).items() if value is not None}
+        if state.best:
+            values["kept"] = metrics.epoch == state.best.epoch
+        lines += json.dumps(values) + "\n"
     write_whole(path, lines.encode())
 
 
 def _write_results(
     run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
 ) -> None:
-    weights = {name: value.contiguous() for name, value in state.model.state_dict().items()}
+    model = state.trained()
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     probabilities = predict_probabilities(
-        state.model,
+        model,
         fold_data.images,
         fold_data.valid,
         run.mirror,

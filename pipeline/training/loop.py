@@ -17,6 +17,7 @@ from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches, steps_per_epoch, valid_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
+from pipeline.training.keeping import validation_score
 from pipeline.training.losses import plain_losses
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
@@ -72,6 +73,8 @@ def train_epoch(
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
         state.schedule.step()
+        if state.average:
+            state.average.update()
         state.step += 1
         if _is_due(deadline):
             return
@@ -124,10 +127,10 @@ def _accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
 def finish_epoch(
     state: TrainingState, data: FoldData, execution: Execution, side: int, start: float
 ) -> None:
-    """Validate, and note the epoch in the history.
+    """Validate, note the epoch in the history, and keep its network if it is the best.
 
     Raises:
-        ConfigError: the loss is not a number any more.
+        ConfigError: the loss is not a number any more, or the metric is undefined.
     """
     steps = max(state.step, 1) * group.size()
     epoch, train_loss = len(state.history), group.total(state.loss_sum).item() / steps
@@ -136,7 +139,11 @@ def finish_epoch(
             f"the training loss of epoch {epoch} is {train_loss}; lower the learning rate, such as "
             "SET='learning_rate=0.01', or choose SET='precision=fp32'"
         )
-    valid_loss, valid_accuracy = evaluate(state.model, data, execution, side)
+    valid_loss, valid_accuracy, logits = evaluate(state.validated, data, execution, side)
+    valid_score = None
+    if state.best and side == data.side:
+        valid_score = validation_score(state.best.metric, data, logits)
+        state.best.offer(epoch, valid_score, state.validated)
     metrics = EpochMetrics(
         epoch=epoch,
         side=side,
@@ -145,6 +152,7 @@ def finish_epoch(
         valid_accuracy=valid_accuracy,
         learning_rate=float(state.schedule.get_last_lr()[0]),
         seconds=time.perf_counter() - start,
+        valid_score=valid_score,
     )
     state.history.append(metrics)
     state.step, state.seconds = 0, 0.0
@@ -153,17 +161,20 @@ def finish_epoch(
 @torch.inference_mode()
 def evaluate(
     model: nn.Module, data: FoldData, execution: Execution, side: int
-) -> tuple[float, float]:
+) -> tuple[float, float, Tensor]:
     """Mean loss and accuracy on the fold's validation images, plain view, at size `side`.
 
-    Where images have several labels, accuracy is the share of the labels that are right.
+    Where images have several labels, accuracy is the share of the labels that are right. With them
+    come the logits float32 [n, classes] of the images that this process saw, on the device.
     """
     model.eval()
     loss = correct = torch.zeros((), device=data.labels.device)
+    seen = []
     for images, labels in valid_batches(data):
         with execution.autocast():
-            logits = model(shrink(images, side))
-        of_images, right = plain_losses(logits.float(), labels)
+            logits = model(shrink(images, side)).float()
+        of_images, right = plain_losses(logits, labels)
+        seen.append(logits)
         loss, correct = loss + of_images.sum(), correct + right.sum()
     means = group.total(torch.stack([loss, correct.float()])).double() / len(data.valid)
-    return means[0].item(), means[1].item()
+    return means[0].item(), means[1].item(), torch.cat(seen)

@@ -15,6 +15,7 @@ from pipeline.training.schedules import schedule_names
 
 SMALLEST_SIDE = 16
 SAVED = ".json"
+KEPT_EPOCHS = ("last", "best")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +42,11 @@ class Recipe:
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
         small_side: the side of a shrunk image as a fraction; none gets below 16 pixels.
         frozen: fraction of the epochs, the first ones, in which the classifier alone learns.
+        ema: decay per step of a moving average over weights and batch norm's statistics, which is
+            then what is validated, predicts and is saved; 0: the weights themselves.
+        keep: the epoch that predicts and is saved: last, or best, the one with the best validation
+            score by the competition's own metric among those at full image size. A choice by
+            validation flatters cross-validation, which scores the same images.
     """
 
     epochs: int
@@ -61,6 +67,8 @@ class Recipe:
     small_epochs: float = 0.0
     small_side: float = 1.0
     frozen: float = 0.0
+    ema: float = 0.0
+    keep: str = "last"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -68,6 +76,7 @@ class Recipe:
         for kind, name, names in (
             ("optimizer", self.optimizer, optimizer_names()),
             ("schedule", self.schedule, schedule_names()),
+            ("keep", self.keep, KEPT_EPOCHS),
         ):
             if name not in names:
                 raise ConfigError(f"{kind}={name!r} is unknown; choose from {', '.join(names)}")
@@ -75,6 +84,13 @@ class Recipe:
             raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
         if not 0 <= self.frozen <= 1:
             raise ConfigError(f"frozen={self.frozen}: choose a fraction from 0 to 1")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"ema={self.ema}: choose a decay from 0 to below 1, such as 0.98")
+        if self.keep == "best" and self._shrinks(self.epochs - 1):
+            raise ConfigError(
+                "keep=best chooses among the epochs at full image size, and small_epochs="
+                f"{self.small_epochs} leaves none; lower it, or choose keep=last"
+            )
 
     @property
     def evens_classes(self) -> bool:
@@ -83,9 +99,12 @@ class Recipe:
 
     def side_for(self, epoch: int, side: int) -> int:
         """The shorter side, in pixels, of the images of this epoch; `side` is the full one."""
-        if epoch >= self.small_epochs * self.epochs:
+        if not self._shrinks(epoch):
             return side
         return min(side, max(SMALLEST_SIDE, round(self.small_side * side)))
+
+    def _shrinks(self, epoch: int) -> bool:
+        return self.small_side < 1 and epoch < self.small_epochs * self.epochs
 
     def is_frozen(self, epoch: int) -> bool:
         """Whether the classifier alone learns in this epoch."""

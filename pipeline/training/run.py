@@ -23,6 +23,7 @@ FOLDS = "folds.csv"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
 OUT_OF_FOLD = "oof.csv"
+PSEUDO = "pseudo"  # in the record of a run that trains on pseudo-labels, too
 MADE_FROM = "made_from"  # in the record of a run that was not trained, but made of others
 
 
@@ -120,6 +121,11 @@ class Run:
         return bool(self.record["multi_label"])
 
     @property
+    def metric(self) -> str:
+        """What chooses the epoch where the recipe keeps the best."""
+        return str(self.record.get("metric", "accuracy"))
+
+    @property
     def seed(self) -> int:
         """Every random stream derives from it."""
         return int(self.record["seed"])
@@ -132,6 +138,10 @@ class Run:
     def fold(self, number: int) -> Path:
         """Where one fold lies once it is trained."""
         return self.folder / f"fold{number}"
+
+    def pseudo(self, number: int) -> Path | None:
+        """Where the pseudo-labels of one fold lie, if the run has any."""
+        return self.folder / f"pseudo{number}.csv" if PSEUDO in self.record else None
 
     def fold_seconds(self, number: int) -> float:
         """What the epochs of a trained fold took, compiling and validation included."""

@@ -17,10 +17,12 @@ from pipeline.models.native_norm import use_native_norms
 from pipeline.models.norm import use_sum_norms
 from pipeline.models.pretrained import classifier_parameters
 from pipeline.training import group
+from pipeline.training.averaging import Average
 from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.compilation import compiled
 from pipeline.training.execution import Execution
+from pipeline.training.keeping import BestEpoch
 from pipeline.training.losses import loss_of_labels
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.recipes import Recipe
@@ -33,7 +35,8 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 class EpochMetrics:
     """What one epoch measured; losses are means per image.
 
-    Validation sees plain images of `side` pixels, the size that the epoch trained on.
+    Validation sees plain images of `side` pixels, the size that the epoch trained on. `valid_score`
+    is by the competition's metric, where it chooses the epoch that is kept.
     """
 
     epoch: int
@@ -43,6 +46,7 @@ class EpochMetrics:
     valid_accuracy: float
     learning_rate: float
     seconds: float
+    valid_score: float | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,6 +64,8 @@ class TrainingState:
         identity: what a checkpoint must have been made for.
         make_loss: makes `loss` anew, for the parameters that learn now.
         is_frozen: whether the classifier alone learns.
+        average: of the model's weights, where the recipe wants it.
+        best: the epoch to keep, where the recipe does not keep the last.
     """
 
     model: nn.Module
@@ -76,6 +82,19 @@ class TrainingState:
     identity: dict[str, Any] = field(default_factory=dict)
     make_loss: Callable[[], LossFunction]
     is_frozen: bool = False
+    average: Average | None = None
+    best: BestEpoch | None = None
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that validation sees: the averaged one, or the one in training."""
+        return self.average.model if self.average else self.model
+
+    def trained(self) -> nn.Module:
+        """The network that training ends with, at the epoch that is kept."""
+        if self.best:
+            self.validated.load_state_dict(self.best.weights)
+        return self.validated
 
     def freeze(self, frozen: bool) -> None:
         """Let the classifier alone learn, or everything; the epoch decides, no checkpoint."""
@@ -99,12 +118,18 @@ class TrainingState:
     def _parts(self) -> list[Any]:
         return [self.model, self.optimizer, self.schedule, self.scaler]
 
+    def _choices(self) -> dict[str, Any]:
+        """The parts that some recipes have, by the field that asks for them."""
+        parts = {"ema": self.average, "keep": self.best}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def save(self, path: Path) -> None:
         """Write the state as it is between two steps."""
         device = self.loss_sum.device
         saved = {
             "identity": self.identity,
             "parts": [part.state_dict() for part in self._parts()],
+            "choices": {name: part.state_dict() for name, part in self._choices().items()},
             "history": [asdict(metrics) for metrics in self.history],
             "step": self.step,
             "loss_sum": self.loss_sum,
@@ -118,7 +143,8 @@ class TrainingState:
         """Go on from the state in `path`.
 
         Raises:
-            DataError: the file is damaged, or was written for another run, fold or version.
+            DataError: the file is damaged, or was written for another run, fold, version, or
+                choice of ema or keep.
         """
         device = self.loss_sum.device
         saved = load_checkpoint(path, device)
@@ -127,9 +153,18 @@ class TrainingState:
                 f"{path} was made for {saved.get('identity')}, not {self.identity}; delete it and "
                 "rerun: the fold starts again"
             )
+        chosen, choices = saved.get("choices", {}), self._choices()
+        if chosen.keys() != choices.keys():
+            raise DataError(
+                f"{path} was saved with another ema or keep ({' and '.join(chosen) or 'neither'} "
+                f"there, {' and '.join(choices) or 'neither'} in the recipe); delete it and rerun: "
+                "the fold starts again"
+            )
         try:
             for part, values in zip(self._parts(), saved["parts"], strict=True):
                 part.load_state_dict(values)
+            for name, part in choices.items():
+                part.load_state_dict(chosen[name])
             self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
             self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
             self.loss_sum = saved["loss_sum"]
@@ -148,8 +183,9 @@ def start_training(
     recipe: Recipe,
     execution: Execution,
     identity: dict[str, Any] | None = None,
+    metric: str = "accuracy",
 ) -> TrainingState:
-    """The state before the first step.
+    """The state before the first step; `metric` chooses the epoch where the recipe keeps the best.
 
     Raises:
         ConfigError: the batch cannot be shared by the processes that train the fold together.
@@ -182,6 +218,8 @@ def start_training(
         loss_sum=torch.zeros((), device=data.labels.device),
         identity=identity or {},
         make_loss=make_loss,
+        average=Average(model, recipe.ema) if recipe.ema else None,
+        best=BestEpoch(metric) if recipe.keep == "best" else None,
     )
 
 

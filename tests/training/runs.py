@@ -50,6 +50,9 @@ def make_run(
     name="run",
     learning_rate=0.2,
     frozen=0.0,
+    ema=0.0,
+    keep="last",
+    metric="accuracy",
     **decisions,
 ):
     recipe = Recipe(
@@ -58,12 +61,15 @@ def make_run(
         dropout=dropout,
         learning_rate=learning_rate,
         frozen=frozen,
+        ema=ema,
+        keep=keep,
     )
     record = {
         "run": name,
         "engine_version": ENGINE_VERSION,
         "mirror": False,
         "multi_label": False,
+        "metric": metric,
         "folds": {"count": folds},
         "seed": seed,
         "network": {**asdict(NETWORK), "dropout": dropout},

@@ -77,8 +77,13 @@ def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache):
     assert file_bytes(run) == file_bytes(trained_in_turn(tmp_path / "in-turn", digits, cache))
 
 
-def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(tmp_path, digits, cache):
-    run = a_run(tmp_path / "together", digits)
+@pytest.mark.parametrize(
+    "choices", [{}, {"ema": 0.8, "keep": "best", "metric": "log_loss"}], ids=["plain", "chosen"]
+)
+def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
+    tmp_path, digits, cache, choices
+):
+    run = a_run(tmp_path / "together", digits, **choices)
     with pytest.raises(BudgetError):
         train_in_groups([run], cache, lambda *_: None, Deadline.after(0))
     checkpoints = list(run.folder.glob("fold*.unfinished/checkpoint.pt"))
@@ -86,7 +91,7 @@ def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(tmp_path
     train_in_groups([run], cache, lambda *_: None, Deadline())
 
     assert checkpoints
-    alone = parameters(trained_in_turn(tmp_path / "alone", digits, cache))
+    alone = parameters(trained_in_turn(tmp_path / "alone", digits, cache, **choices))
     start = parameters(trained_in_turn(tmp_path / "start", digits, cache, learning_rate=0.0))
     assert (parameters(run) - alone).norm() < SHARE_OF_MOVEMENT * (alone - start).norm()
 

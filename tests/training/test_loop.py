@@ -73,7 +73,9 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
     assert weights("a", 0) == weights("b", 0) != weights("c", 1)
 
 
-@pytest.mark.parametrize("choices", [{}, {"frozen": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, {"frozen": 0.5}, {"ema": 0.9, "keep": "best", "frozen": 0.5}], ids=str
+)
 def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits, choices):
     straight = make_run(tmp_path / "straight", digits, **choices)
     stopped = make_run(tmp_path / "straight-again", digits, **choices)
@@ -243,11 +245,12 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
 def test_evaluate_counts_every_validation_image_once(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1)).eval()
 
-    loss, accuracy = evaluate(model, fold_data, FP32, side=8)
+    loss, accuracy, seen = evaluate(model, fold_data, FP32, side=8)
 
     with torch.inference_mode():
         logits = model(fold_data.images[fold_data.valid])
     labels = fold_data.labels[fold_data.valid]
+    torch.testing.assert_close(seen, logits)
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 

@@ -1,0 +1,55 @@
+"""Where and how a run computes: decided when it begins, and again where that does not hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifacts import write_json
+from pipeline.convs import KernelConv, choose_executions, set_execution
+from pipeline.data.cache import TensorCache
+from pipeline.stages.console import say
+from pipeline.training.augment import shrink
+from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
+from pipeline.training.run import RECORD, Run
+
+
+def make_executable(run: Run, data: TensorCache) -> None:
+    """Take the decisions of a run that has folds to train, unless they are taken and hold here."""
+    if run.missing_folds() and not run.can_execute():
+        if "execution" in run.record:
+            say("train", f"{run.execution.device} is not here any more: deciding anew")
+        run.record["execution"] = asdict(decide(run, data))
+        write_json(run.folder / RECORD, run.record)
+
+
+def decide(run: Run, data: TensorCache) -> Execution:
+    """Where and how the run computes, with its convolutions' executions."""
+    images, count = data.train.images, len(run.folds)
+    trained_on = len(images) * (1 - 1 / count)
+    pixels = run.recipe.pixels(int(trained_on), *images.shape[1:3])
+    asked = dict(run.record["asked"])
+    convolutions = asked.pop("convolutions")
+    execution = choose_execution(pixels=pixels * count, asked=asked)
+    channels = images.shape[-1]
+    model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
+    smallest = shrink(images[:2], run.recipe.side_for(0, min(images.shape[1:3])))
+    execution = for_network(execution, model, smallest, asked)
+    return with_convs(execution, _decide_convs(convolutions, run, execution, model, images))
+
+
+def _decide_convs(
+    wanted: str, run: Run, execution: Execution, model: nn.Module, images: Tensor
+) -> dict[str, str]:
+    """Each convolution's execution: what was asked for, or the fastest at its own shape."""
+    execution.prepare_process()
+    set_execution(model, wanted)
+    if wanted != "auto":
+        return {
+            path: wanted for path, part in model.named_modules() if isinstance(part, KernelConv)
+        }
+    batch = images[: run.recipe.batch_for(len(images))].to(execution.device)
+    with execution.autocast():
+        return choose_executions(model, batch)
