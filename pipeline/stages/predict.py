@@ -53,5 +53,11 @@ def predictions_by_fold(run: Run, data: TensorCache) -> Iterator[Tensor]:
         verify_manifest(run.fold(number))
         model = run.network.load(run.fold(number)).to(device)
         yield predict_probabilities(
-            model, images, index, run.mirror, execution, multi_label=run.multi_label
+            model,
+            images,
+            index,
+            run.mirror,
+            execution,
+            max_shift=run.recipe.shift_for(min(images.shape[1:3])),
+            multi_label=run.multi_label,
         )

@@ -41,7 +41,7 @@ from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 7
+ENGINE_VERSION = 8
 
 
 def train(

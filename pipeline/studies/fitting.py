@@ -66,11 +66,19 @@ class Fit:
             classes=data.classes,
             mirror=data.mirror,
         )
-        return evaluate(self.model, swapped, self.execution, data.side)
+        loss, accuracy, _ = evaluate(self.model, swapped, self.execution, data.side)
+        return loss, accuracy
 
     def probabilities(self, images: Tensor, index: Tensor) -> Tensor:
         """Of the images `index`, with test-time views: [N, classes]."""
-        return predict_probabilities(self.model, images, index, self.data.mirror, self.execution)
+        return predict_probabilities(
+            self.model,
+            images,
+            index,
+            self.data.mirror,
+            self.execution,
+            max_shift=self.recipe.shift_for(self.data.side),
+        )
 
 
 def fit(

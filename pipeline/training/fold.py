@@ -149,6 +149,7 @@ def _write_results(
         fold_data.valid,
         run.mirror,
         run.execution,
+        max_shift=run.recipe.shift_for(fold_data.side),
         multi_label=run.multi_label,
     )
     ids = [data.train.ids[row] for row in fold_data.valid.tolist()]

@@ -23,18 +23,21 @@ def predict_probabilities(
     mirror: bool,
     execution: Execution,
     *,
+    max_shift: int,
     multi_label: bool = False,
     batch_pixels: int = 2**19,
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
     `images` is uint8 [M, H, W, C], on the model's device or streamed to it, and `index` is where
-    they are; logits are averaged, then softmax is taken or, where an image may have several labels,
-    the sigmoid of each. The model itself stays as it is: what predicts is its fused form.
+    they are. A view is shifted by at most `max_shift` pixels, the most that training showed: where
+    images were never shifted, what is learned may hang on their exact place. Logits are averaged,
+    then softmax is taken or, where an image may have several labels, the sigmoid of each. The model
+    itself stays as it is: what predicts is its fused form.
     """
     fused, device = fuse(model), next(model.parameters()).device
     batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
-    seen = (_views(images, rows, mirror, device) for rows in index.split(batch))
+    seen = (_views(images, rows, max_shift, mirror, device) for rows in index.split(batch))
     parts = []
     for views in prefetched(seen) if images.device != device else seen:
         logits = torch.stack([_logits(fused, view, execution) for view in views]).mean(0)
@@ -48,11 +51,14 @@ def _logits(model: nn.Module, images: Tensor, execution: Execution) -> Tensor:
     return logits.float()
 
 
-def _views(images: Tensor, index: Tensor, mirror: bool, device: torch.device) -> list[Tensor]:
+def _views(
+    images: Tensor, index: Tensor, max_shift: int, mirror: bool, device: torch.device
+) -> list[Tensor]:
     """The images `index` in every view, on the device."""
     return [
         brought(take(images, index, view), device)
         for down, right in SHIFTS
+        if max(abs(down), abs(right)) <= max_shift
         for mirrored in ((False, True) if mirror else (False,))
         for view in (fixed_view(len(index), down, right, mirrored, images.device),)
     ]

@@ -285,14 +285,15 @@ def test_the_engine_version_stands_for_these_losses(tmp_path, digits):
     assert [epoch.valid_loss for epoch in epochs] == pytest.approx(golden["valid"], rel=5e-4)
 
 
-def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data):
+@pytest.mark.parametrize(("max_shift", "shifts"), [(1, SHIFTS), (0, SHIFTS[:1])])
+def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data, max_shift, shifts):
     torch.manual_seed(0)
     model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
     model(fold_data.images[:200])  # moves the running statistics
     rows = fold_data.valid[:70]
 
     probabilities = predict_probabilities(
-        model, fold_data.images, rows, True, FP32, batch_pixels=64 * 32
+        model, fold_data.images, rows, True, FP32, max_shift=max_shift, batch_pixels=64 * 32
     )
 
     assert model.training
@@ -300,7 +301,7 @@ def test_prediction_fuses_a_copy_and_agrees_with_the_model(fold_data):
     with torch.inference_mode():
         views = [
             take(fold_data.images, rows, fixed_view(len(rows), down, right, mirrored, CPU))
-            for down, right in SHIFTS
+            for down, right in shifts
             for mirrored in (False, True)
         ]
         expected = torch.stack([model(view) for view in views]).mean(0).softmax(1)
