@@ -70,6 +70,27 @@ class Cell:
         return f"{self.part}-{self.variant}-seed{self.seed}".replace("/", "-")
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A cell's file, read back."""
+
+    path: Path
+    values: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Numbers by name."""
+        return dict(self.values["figures"])
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """Lists of numbers by name."""
+        return dict(self.values["curves"])
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
     """A figure of a study's document; ours misses it where it is on the wrong side.
@@ -95,6 +116,14 @@ class Published:
         return verdicts.get(self.better)
 
 
+def _no_text(results: Sequence[Result]) -> str:
+    return ""
+
+
+def _no_plots(results: Sequence[Result]) -> dict[str, bytes]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
     """A published study: what is measured, and what its document says.
@@ -103,9 +132,13 @@ class Study:
         cells: of a scale and a seed, in the order in which they are best measured.
         title: a line for the results page.
         published: figures of the document.
+        explain: Markdown for below the table, from the results of one scale; "" without any.
+        plots: PNG bytes by file name, from the results of one scale.
     """
 
     name: str
     title: str
     cells: Callable[[str, int], Sequence[Cell]]
     published: Sequence[Published]
+    explain: Callable[[Sequence[Result]], str] = _no_text
+    plots: Callable[[Sequence[Result]], dict[str, bytes]] = _no_plots

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigError
-from pipeline.studies import channel_selection
+from pipeline.studies import bottleneck, channel_selection, from_scratch, nntrain
 from pipeline.studies.cells import Study
 
 ALL = "all"
-STUDIES: dict[str, Study] = {study.name: study for study in (channel_selection.STUDY,)}
+_ALL = (channel_selection.STUDY, from_scratch.STUDY, bottleneck.STUDY, nntrain.STUDY)
+STUDIES: dict[str, Study] = {study.name: study for study in _ALL}
 
 
 def chosen_studies(name: str) -> list[Study]:

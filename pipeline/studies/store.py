@@ -7,33 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import DataError
 from pipeline.stages.provenance import provenance
-from pipeline.studies.cells import Cell, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A cell's file, read back."""
-
-    path: Path
-    values: dict[str, Any]
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Numbers by name."""
-        return dict(self.values["figures"])
-
-    @property
-    def curves(self) -> dict[str, list[float]]:
-        """Lists of numbers by name."""
-        return dict(self.values["curves"])
-
-    def __getitem__(self, key: str) -> Any:
-        return self.values[key]
+from pipeline.studies.cells import Cell, Outcome, Result
 
 
 def studies_folder(root: Path) -> Path:

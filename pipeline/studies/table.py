@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.studies.cells import Published, Study
-from pipeline.studies.store import Result, Summary, read_results, summarise
+from pipeline.studies.cells import Published, Result, Study
+from pipeline.studies.store import Summary, read_results, summarise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
