@@ -27,7 +27,7 @@ VBNET, LAYER3D = "vbnet", "conv-layer3d"
 CHAINS = ("bottleneck2", "separable", "bottleneck2-norm", "separable-norm")
 _PUBLISHED_BATCH = 6
 _MAKERS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm3d, "group": group_norm}
-_SMALL_VOLUME = (1, 16, 32, 32)
+_SMALL_VOLUME = (1, 16, 16, 32)
 _SMALL_LAYER_INPUT = (16, 8, 8, 8)
 # Parameters and "GFLOPs" as published, of the chains as they were published.
 SIZES: dict[str, tuple[int, float]] = {

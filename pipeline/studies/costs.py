@@ -16,7 +16,7 @@ from pipeline.profiling.roofline import Roofline, measure_roofline
 from pipeline.profiling.rows import make_rows
 from pipeline.profiling.subjects import LIBRARY, STANDARD_CONV, Candidate, Workload
 from pipeline.studies.cells import Outcome
-from pipeline.training.execution import choose_execution
+from pipeline.training.execution import Execution, choose_execution
 
 _INFERENCE = "inference"
 _PER_SECOND = {"s": 1, "ms": 1000}
@@ -45,18 +45,10 @@ def measure_costs(
     other its ratios, taken round by round before their median. What failed has none; all that was
     measured stands in `setup` as the profile's rows.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of every memory recording
     execution = choose_execution()
-    execution.prepare_process()
-    with tqdm(total=len(entries) * (rounds + 1), desc=title, unit="turn") as bar:
-        measured = compare(
-            workload,
-            entries,
-            execution,
-            protocol=sides.protocol,
-            rounds=rounds,
-            progress=bar.update,
-        )
+    measured = side_by_side(
+        title, workload, entries, execution, protocol=sides.protocol, rounds=rounds
+    )
     roofline = _roofline(execution.device, execution.precision)
     first, *others = measured
     ratios = {} if first.failure else _ratios(first, others, sides)
@@ -72,6 +64,29 @@ def measure_costs(
         n=rounds,
         spread={name: (min(v), max(v)) for name, v in ratios.items() if len(v) > 1},
     )
+
+
+def side_by_side(
+    title: str,
+    workload: Workload,
+    entries: Sequence[Candidate],
+    execution: Execution,
+    *,
+    protocol: str = "step",
+    rounds: int,
+) -> list[Measurement]:
+    """`compare` with a progress bar, in a process prepared for the execution."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of every memory recording
+    execution.prepare_process()
+    with tqdm(total=len(entries) * (rounds + 1), desc=title, unit="turn") as bar:
+        return compare(
+            workload,
+            entries,
+            execution,
+            protocol=protocol,
+            rounds=rounds,
+            progress=bar.update,
+        )
 
 
 @cache

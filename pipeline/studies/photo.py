@@ -186,8 +186,8 @@ def draw_gallery() -> bytes:
     photo = load_photo(_TALLEST)
     images = {"photo": photo}
     images |= {name: by_shifted_slices(photo, kernel_of(name)) for name in FILTERS}
-    figure, axes = panels("One photo, four 3 x 3 filters", len(images), height=2.8)
-    figure.set_size_inches(12.5, 2.8)
+    figure, axes = panels("One photo, four 3 x 3 filters", len(images))
+    figure.set_size_inches(10, 2.2)
     for each, (name, image) in zip(axes, images.items(), strict=True):
         each.imshow(image[0].clamp(0, 1).permute(1, 2, 0).numpy())
         each.set_title(name, fontsize=9)
