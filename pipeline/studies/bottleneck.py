@@ -66,11 +66,12 @@ def _layer(bench: Bench, cell: Cell) -> Outcome:
         ),
     )
     return measure_costs(
-        cell.name,
+        bench,
+        cell,
         workload,
         candidates(workload, [cell.variant]),
         Sides(phases=("forward", "backward"), unit="ms"),
-        rounds=bench.pick(smoke=1, cpu=7, gpu=15),
+        bench.pick(smoke=1, cpu=7, gpu=15),
     )
 
 
@@ -78,7 +79,7 @@ def _step(bench: Bench, cell: Cell) -> Outcome:
     """A training step of VBNet: forward and loss, backward, optimiser."""
     workload = _vbnet(bench)
     entries = candidates(workload, [cell.variant])
-    return measure_costs(cell.name, workload, entries, Sides(unit="s"), rounds=_rounds(bench))
+    return measure_costs(bench, cell, workload, entries, Sides(unit="s"), _rounds(bench))
 
 
 def _passes(bench: Bench, cell: Cell) -> Outcome:
@@ -86,14 +87,14 @@ def _passes(bench: Bench, cell: Cell) -> Outcome:
     workload = _vbnet(bench)
     entries = candidates(workload, [cell.variant])
     sides = Sides(protocol="published", unit="s")
-    return measure_costs(cell.name, workload, entries, sides, rounds=_rounds(bench))
+    return measure_costs(bench, cell, workload, entries, sides, _rounds(bench))
 
 
 def _norms(bench: Bench, cell: Cell) -> Outcome:
     """A training step of VBNet with batch norm and with group norm in 16 groups."""
     workload = replace(_vbnet(bench), build=build_vbnet)
     entries = [Candidate(conv=f"{cell.variant}/{norm}", execution="folded") for norm in _MAKERS]
-    return measure_costs(cell.name, workload, entries, Sides(unit="s"), rounds=_rounds(bench))
+    return measure_costs(bench, cell, workload, entries, Sides(unit="s"), _rounds(bench))
 
 
 def _vbnet(bench: Bench) -> Workload:

@@ -69,7 +69,7 @@ def _sizes(results: Sequence[Result]) -> str:
         return ""
     return (
         f"Billions of multiply-accumulates of a batch of six: {', '.join(texts)}. The published "
-        'numbers are called "GFLOPs" and come from another counter; the parameters are equal.'
+        'numbers are called "GFLOPs" and come from another counter.'
     )
 
 

@@ -15,7 +15,7 @@ from pipeline.profiling.measure import Measurement, compare
 from pipeline.profiling.roofline import Roofline, measure_roofline
 from pipeline.profiling.rows import make_rows
 from pipeline.profiling.subjects import LIBRARY, STANDARD_CONV, Candidate, Workload
-from pipeline.studies.cells import Outcome
+from pipeline.studies.cells import Bench, Cell, Outcome
 from pipeline.training.execution import Execution, choose_execution
 
 _INFERENCE = "inference"
@@ -37,7 +37,12 @@ class Sides:
 
 
 def measure_costs(
-    title: str, workload: Workload, entries: Sequence[Candidate], sides: Sides, *, rounds: int
+    bench: Bench,
+    cell: Cell,
+    workload: Workload,
+    entries: Sequence[Candidate],
+    sides: Sides,
+    rounds: int,
 ) -> Outcome:
     """Measure `entries` in interleaved rounds; the first is what the others' ratios refer to.
 
@@ -47,7 +52,7 @@ def measure_costs(
     """
     execution = choose_execution()
     measured = side_by_side(
-        title, workload, entries, execution, protocol=sides.protocol, rounds=rounds
+        bench, cell, workload, entries, execution, protocol=sides.protocol, rounds=rounds
     )
     roofline = _roofline(execution.device, execution.precision)
     first, *others = measured
@@ -67,7 +72,8 @@ def measure_costs(
 
 
 def side_by_side(
-    title: str,
+    bench: Bench,
+    cell: Cell,
     workload: Workload,
     entries: Sequence[Candidate],
     execution: Execution,
@@ -75,17 +81,26 @@ def side_by_side(
     protocol: str = "step",
     rounds: int,
 ) -> list[Measurement]:
-    """`compare` with a progress bar, in a process prepared for the execution."""
+    """`compare` with a progress bar, in a process prepared for the execution.
+
+    Raises:
+        BudgetError: the deadline came first; nothing is kept.
+    """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of every memory recording
     execution.prepare_process()
-    with tqdm(total=len(entries) * (rounds + 1), desc=title, unit="turn") as bar:
+    with tqdm(total=len(entries) * (rounds + 1), desc=cell.name, unit="turn") as bar:
+
+        def progress() -> None:
+            bar.update()
+            bench.deadline.check()
+
         return compare(
             workload,
             entries,
             execution,
             protocol=protocol,
             rounds=rounds,
-            progress=bar.update,
+            progress=progress,
         )
 
 

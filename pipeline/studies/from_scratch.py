@@ -115,7 +115,7 @@ def _steps(bench: Bench, cell: Cell) -> Outcome:
     ]
     shifted = Candidate(conv=_CONV, execution="shifted")
     entries = [*library, shifted]
-    measured = side_by_side(cell.name, workload, entries, execution, rounds=rounds)
+    measured = side_by_side(bench, cell, workload, entries, execution, rounds=rounds)
     *of_library, own = [each.step_seconds() for each in measured]
     fastest = min(of_library, key=statistics.median)
     ratios = [mine / other for mine, other in zip(own, fastest, strict=True)]

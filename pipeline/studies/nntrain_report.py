@@ -63,8 +63,8 @@ def _own_rules(measured: dict[str, Summary]) -> str:
         return ""
     return (
         f"The study's own update rules beside torch's nearest, on the test images: "
-        f"{'; '.join(pairs)}. torch's momentum is Nesterov's here, so those two pairs are not the "
-        "same rule; torch's RMSProp is not among the optimisers."
+        f"{'; '.join(pairs)}. torch's momentum is Nesterov's here, so with momentum the two are "
+        "not the same rule; torch's RMSProp is not among the optimisers."
     )
 
 

@@ -7,8 +7,10 @@ from pipeline.studies import bottleneck, channel_selection, from_scratch, nntrai
 from pipeline.studies.cells import Study
 
 ALL = "all"
-_ALL = (channel_selection.STUDY, from_scratch.STUDY, bottleneck.STUDY, nntrain.STUDY)
-STUDIES: dict[str, Study] = {study.name: study for study in _ALL}
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (channel_selection, from_scratch, bottleneck, nntrain)
+}
 
 
 def chosen_studies(name: str) -> list[Study]:

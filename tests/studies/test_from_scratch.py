@@ -8,7 +8,7 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.models import make_model
 from pipeline.stages.settings import Settings
-from pipeline.studies.cells import Bench, Cell
+from pipeline.studies.cells import Bench, Cell, Result
 from pipeline.studies.datasets import load_benchmark
 from pipeline.studies.fitting import fit
 from pipeline.studies.from_scratch import published_recipe
@@ -66,6 +66,17 @@ def test_the_same_seed_gives_the_same_curve_by_the_library_and_by_shifted_slices
     assert shifted["setup"]["execution"]["convolutions"].startswith("4 shifted")
     assert len(library.curves["step_loss"]) == len(shifted.curves["step_loss"]) > 30
     assert 0 < largest_difference(library, shifted) < 1e-4
+
+
+def test_a_training_that_was_taken_up_again_is_compared_from_there_on(results):
+    library, shifted = pairs_by_seed(results)[0]
+    rest = shifted.curves["step_loss"][-5:]
+    resumed = Result(shifted.path, {**shifted.values, "curves": {"step_loss": rest}})
+    differences = [
+        abs(own - other) for own, other in zip(library.curves["step_loss"][-5:], rest, strict=True)
+    ]
+
+    assert largest_difference(library, resumed) == max(differences)
 
 
 def test_loops_are_slower_by_orders_of_magnitude(results):
