@@ -123,7 +123,7 @@ def _cells(scale: str, seed: int) -> Sequence[Cell]:
     parts += [(SIZE, variant, _size) for variant in SIZES]
     parts += [(LAYER, chain, _layer) for chain in CHAINS]
     parts += [(STEP, "bottleneck", _step), (PASSES, "bottleneck", _passes)]
-    parts += [(NORMS, conv, _norms) for conv in ("subkernel", "bottleneck")]
+    parts += [(NORMS, "bottleneck", _norms)]
     return [
         Cell(study=NAME, part=part, variant=variant, seed=seed, measure=measure)
         for part, variant, measure in parts

@@ -111,7 +111,8 @@ def plots(results: Sequence[Result]) -> dict[str, bytes]:
     figure, (beside, over_time) = panels("nntrain on Fashion-MNIST: test images", 2, height=5.0)
     _draw_beside_published(beside, trained)
     _draw_over_seconds(over_time, trained)
-    figure.legend(*over_time.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles = over_time.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=8)
     return {"accuracy.png": png(figure)}
 
 
