@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.models import make_model
 from pipeline.studies.cells import Bench, Cell, Outcome, Published, Study
-from pipeline.studies.channel_selection_findings import explain, plots
+from pipeline.studies.channel_selection_report import explain, plots
 from pipeline.studies.competing import competition_fold, score_of_fit, score_of_run
 from pipeline.studies.datasets import load_benchmark
 from pipeline.studies.epoch_timing import measure_epochs

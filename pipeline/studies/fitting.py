@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.convs import choose_executions
+from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.models.classifier import ImageClassifier, channel_statistics
 from pipeline.stages.train import ENGINE_VERSION
 from pipeline.studies.cells import Bench, Cell
@@ -22,6 +22,8 @@ from pipeline.training.predict import predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState, start_training
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,24 +84,40 @@ class Fit:
 
 
 def fit(
-    bench: Bench, cell: Cell, data: FoldData, build: Callable[[], nn.Module], recipe: Recipe
+    bench: Bench,
+    cell: Cell,
+    data: FoldData,
+    build: Callable[[], nn.Module],
+    recipe: Recipe,
+    *,
+    executions: str = AUTO,
+    asked: Mapping[str, str] | None = None,
+    watch: Callable[[TrainingState], None] | None = None,
 ) -> Fit:
     """Train what `build` makes on the training rows of `data`; stopped, it goes on.
 
+    Args:
+        executions: of every convolution of the network; "auto" times what each offers.
+        asked: decided in advance: precision, compile (on, off), norms, micro_batch, threads.
+        watch: is given the state ahead of the first step that is still to do.
+
     Raises:
         BudgetError: the deadline came first; the state is kept for the next time.
+        ConfigError: a convolution of the network does not offer the execution.
     """
     seed = derive_seed(cell.seed, cell.study)
     torch.manual_seed(derive_seed(seed, "initialise"))
     statistics = channel_statistics(data.images, data.train)
     model = ImageClassifier(build(), *statistics).to(data.labels.device)
-    execution = _execution(model, data, recipe)
+    execution = _execution(model, data, recipe, executions, asked or {})
     path = bench.scratch / cell.study / bench.scale / f"{cell.name}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     identity = {"cell": cell.name, "recipe": asdict(recipe), "engine_version": ENGINE_VERSION}
     state = start_training(model, data, recipe, execution, identity)
     if path.exists():
         state.resume(path)
+    if watch:
+        watch(state)
     done = len(state.history)
     with tqdm(total=recipe.epochs, initial=done, desc=cell.name, unit="epoch") as bar:
 
@@ -115,14 +133,20 @@ def fit(
     )
 
 
-def _execution(model: nn.Module, data: FoldData, recipe: Recipe) -> Execution:
+def _execution(
+    model: nn.Module, data: FoldData, recipe: Recipe, executions: str, asked: Mapping[str, str]
+) -> Execution:
     """As a run decides it: the device's formats, then each convolution's fastest execution."""
     height, width = data.images.shape[1:3]
     pixels = recipe.pixels(len(data.train), height, width)
-    execution = choose_execution(data.labels.device.type, pixels=pixels)
+    execution = choose_execution(data.labels.device.type, pixels=pixels, asked=asked)
     smallest = shrink(data.images[:2], recipe.side_for(0, data.side))
-    execution = for_network(execution, model, smallest, {})
+    execution = for_network(execution, model, smallest, asked)
     execution.prepare_process()
+    if executions != AUTO:
+        set_execution(model, executions)
+        convs = [path for path, part in model.named_modules() if isinstance(part, KernelConv)]
+        return with_convs(execution, dict.fromkeys(convs, executions))
     batch = data.images[: recipe.batch_for(len(data.train))]
     with execution.autocast():
         return with_convs(execution, choose_executions(model, batch))

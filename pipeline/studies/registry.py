@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigError
-from pipeline.studies import channel_selection
+from pipeline.studies import bottleneck, channel_selection, from_scratch, nntrain
 from pipeline.studies.cells import Study
 
 ALL = "all"
-STUDIES: dict[str, Study] = {study.name: study for study in (channel_selection.STUDY,)}
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (channel_selection, from_scratch, bottleneck, nntrain)
+}
 
 
 def chosen_studies(name: str) -> list[Study]:

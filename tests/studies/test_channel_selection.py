@@ -9,7 +9,7 @@ import pytest
 from pipeline.models.resnet14 import ResNet14
 from pipeline.stages.settings import Settings
 from pipeline.studies.channel_selection import STUDY, parting_epoch
-from pipeline.studies.channel_selection_findings import explain, plots
+from pipeline.studies.channel_selection_report import explain, plots
 from pipeline.studies.overfitting import NETWORKS
 from pipeline.studies.reproduce import reproduce
 from pipeline.studies.store import read_results

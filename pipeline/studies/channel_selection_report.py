@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from pipeline.studies.cells import Result
 from pipeline.studies.drawing import draw_convolutions
-from pipeline.studies.figures import new_figure, png
+from pipeline.studies.figures import of_part, panels, png
 from pipeline.studies.overfitting import NETWORKS
 from pipeline.studies.store import Summary, summarise
 
@@ -123,10 +123,10 @@ def plots(results: Sequence[Result]) -> dict[str, bytes]:
         ("published-recipe", "train (solid) and validation loss, published recipe"),
         ("overfitting", "train (solid) and validation loss without regularisation"),
     ):
-        of_part = [result for result in results if result["part"] == part]
-        if of_part:
-            figure, axes = new_figure(title)
-            _losses(axes, of_part)
+        found = of_part(results, part)
+        if found:
+            figure, (axes,) = panels(title, 1)
+            _losses(axes, found)
             drawn[f"{part}.png"] = png(figure)
     return drawn
 
