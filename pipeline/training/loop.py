@@ -18,6 +18,7 @@ from pipeline.training.batches import FoldData, epoch_batches, steps_per_epoch, 
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
 from pipeline.training.losses import plain_losses
+from pipeline.training.memory import peak_memory
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState
@@ -145,6 +146,7 @@ def finish_epoch(
         valid_accuracy=valid_accuracy,
         learning_rate=float(state.schedule.get_last_lr()[0]),
         seconds=time.perf_counter() - start,
+        peak_memory=peak_memory(data.labels.device),
     )
     state.history.append(metrics)
     state.step, state.seconds = 0, 0.0

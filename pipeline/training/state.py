@@ -34,6 +34,7 @@ class EpochMetrics:
     """What one epoch measured; losses are means per image.
 
     Validation sees plain images of `side` pixels, the size that the epoch trained on.
+    `peak_memory` is in bytes, see `pipeline.training.memory`; 0 where it was not measured.
     """
 
     epoch: int
@@ -43,6 +44,7 @@ class EpochMetrics:
     valid_accuracy: float
     learning_rate: float
     seconds: float
+    peak_memory: int = 0
 
 
 @dataclass(kw_only=True, slots=True)
