@@ -58,7 +58,8 @@ def _curve(key: str, title: str, folds: Sequence[Sequence[dict[str, Any]]]) -> M
             values = [epoch[key] for epoch in epochs]
             marker = "o" if len(values) == 1 else ""
             colour = _COLOURS[number % len(_COLOURS)]
-            axes.plot(range(1, len(values) + 1), values, marker, ls="-", color=colour, label=number)
+            at = range(1, len(values) + 1)
+            axes.plot(at, values, marker=marker, color=colour, label=number)
         everything = [epoch[key] for epochs in folds for epoch in epochs]
         if key != "valid_accuracy" and max(everything) > _WIDE_RANGE * min(everything) > 0:
             axes.set_yscale("log")

@@ -158,6 +158,7 @@ def _facts_of_all(settings: Settings) -> dict[str, Any]:
         "title": _title(settings),
         "unfinished": every - len(records),
         "boards": boards(shown),
+        "refined": any("gain" in record for record in records.values()),
         "runs": [
             {
                 "name": name,
@@ -170,9 +171,14 @@ def _facts_of_all(settings: Settings) -> dict[str, Any]:
                 "seconds": record.get("seconds", {}).get("train"),
                 "created_at": record["created_at"],
             }
-            for name, record in records.items()
+            for name, record in sorted(records.items(), key=_better_first)
         ],
     }
+
+
+def _better_first(named: tuple[str, dict[str, Any]]) -> tuple[str, float]:
+    cv = named[1]["cv"]
+    return cv["metric"], cv["mean"] * (1 if lower_is_better(cv["metric"]) else -1)
 
 
 def _records(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -134,7 +134,7 @@ def folds_text(workspace: Workspace, record: dict[str, Any]) -> str:
     """The number of folds, and what tells their map from others."""
     seed, sha256 = fold_seed(workspace, record), record["folds"]["sha256"]
     known = f"seed {seed}, " if seed is not None else ""
-    return f"{record['folds']['count']} ({known}map {sha256[:8]})"
+    return f"{record['folds']['count']}, {known}map {sha256[:8]}"
 
 
 def made_by(record: dict[str, Any]) -> str:
@@ -191,7 +191,7 @@ def environment_facts(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("commit", f"{commit}{', modified' if record['modified'] else ''}"),
         *([("engine", str(record["engine_version"]))] if "engine_version" in record else []),
         ("python", record["python"]),
-        *record["versions"].items(),
+        ("packages", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
         ("platform", machine["platform"]),
         ("processor", f"{machine['processor']}, {machine['cores']} cores"),
         ("GPUs", ", ".join(machine["gpus"]) or "none"),
