@@ -86,6 +86,9 @@ def _download(settings: Settings) -> Step:
     state, host = raw_state(raw, settings.host)
     if state == "own":
         return Step("download", "up to date", f"{raw} holds your own files")
+    if state == "downloaded" and not is_complete(raw):
+        text = f"{raw}: files are missing, or of another size than when they were downloaded"
+        return Step("download", "refused", text)
     if state == "downloaded":
         return Step("download", "up to date", str(raw))
     choice = choose_host(host)

@@ -169,3 +169,12 @@ def test_what_is_gone_of_a_run_is_to_do(copy: Settings) -> None:
     assert states(status(copy))[3:] == ["to do", "later", "later"]
     named = replace(copy, run=folder.name, seed=3)
     assert told(status(named), "train") == f"nothing: run {folder.name} is named"
+
+
+def test_a_missing_file_of_the_download_is_told(copy: Settings) -> None:
+    next((copy.root / "data/digits/raw").rglob("*.csv")).unlink()
+
+    found = status(copy)
+
+    assert states(found) == ["refused", *["later"] * 5]
+    assert "files are missing" in told(found, "download")
