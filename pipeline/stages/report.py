@@ -120,7 +120,7 @@ def _facts(settings: Settings, member: Member) -> dict[str, Any]:
         "made": made_facts(workspace, record),
         "command": command_again(workspace, record),
         "gain": record.get("gain"),
-        "boards": boards(points(uploads, _records(settings))),
+        "boards": boards(points(uploads, _records(settings), metric)),
         "epochs": epochs,
         "folds": folds,
         "seconds": record["seconds"]["train"] if is_trained else None,
@@ -150,7 +150,8 @@ def _facts_of_all(settings: Settings) -> dict[str, Any]:
             f"COMPETITION={settings.competition!r} has no finished run in "
             f"{workspace.runs(settings.competition)}; run `make train` first"
         )
-    shown = points(_uploads(settings), records)
+    newest = max(records.values(), key=lambda record: str(record["created_at"]))
+    shown = points(_uploads(settings), records, newest["cv"]["metric"])
     last = {point["run"]: point for point in shown}
     every = len(list(workspace.runs(settings.competition).glob(f"*/{RECORD}")))
     return {

@@ -199,16 +199,17 @@ def environment_facts(record: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def points(uploads: Sequence[Upload], records: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def points(
+    uploads: Sequence[Upload], records: dict[str, dict[str, Any]], metric: str
+) -> list[dict[str, Any]]:
     """Each run's last scored upload to each host, for the plot of leaderboard over CV.
 
-    A run whose CV is of another metric than the newest run's cannot stand beside it.
+    Left out are runs of `records` whose CV is of another metric: it cannot stand beside theirs.
     """
-    newest = max(records.values(), key=lambda record: str(record["created_at"]), default=None)
     last: dict[tuple[str, str, str], Upload] = {}
     for upload in uploads:
         record = records.get(upload.run)
-        same_metric = record is None or newest is None or _metric(record) == _metric(newest)
+        same_metric = record is None or record["cv"]["metric"] == metric
         if upload.status == "COMPLETE" and upload.cv_mean is not None and same_metric:
             last[upload.host, upload.instance, upload.run] = upload
     return [
@@ -222,7 +223,3 @@ def points(uploads: Sequence[Upload], records: dict[str, dict[str, Any]]) -> lis
         }
         for upload in last.values()
     ]
-
-
-def _metric(record: dict[str, Any]) -> str:
-    return str(record["cv"]["metric"])

@@ -234,6 +234,8 @@ def test_images_with_several_labels_are_counted_by_label(tmp_path: Path) -> None
 def test_bad_input_is_refused_in_one_line(root: Path, refinery: Refinery) -> None:
     made = Refinery(replace(refinery.settings, root=root), refinery.runs)
     first, second = made.runs[:2]
+    for page in root.rglob("report.html"):
+        page.unlink()
     with pytest.raises(ConfigError, match=r"RUN='nothing' is no run of 'digits'; there are: "):
         report(made.with_run("nothing"))
     with pytest.raises(ConfigError, match=r"run 'subkernel-\w+' is not trained; run `make train`"):

@@ -67,7 +67,7 @@ def test_what_must_fail_is_said_to_fail(tmp_path: Path) -> None:
     assert states(status(elsewhere)) == ["refused", *["later"] * 5]
     assert "has no competition 'elsewhere'; it has " in told(status(elsewhere), "download")
     assert states(status(replace(elsewhere, host="kaggle")))[0] == "refused"
-    with pytest.raises(ConfigError, match="conv"):
+    with pytest.raises(ConfigError, match="nonsense"):
         status(replace(elsewhere, conv="nonsense"))
 
 
