@@ -15,7 +15,7 @@ _SHARED = Path(__file__).with_name("templates")
 _LONGEST_SIDE = 128
 
 
-def render_page(templates: Path, name: str, **values: Any) -> str:
+def render_page(templates: Path, name: str, /, **values: Any) -> str:
     """The template `name` of a folder, which may extend base.html and import macros.html."""
     environment = Environment(
         loader=FileSystemLoader([templates, _SHARED]),
