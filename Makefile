@@ -19,7 +19,7 @@ EXECUTION ?= auto## how the convolutions compute; auto times what the variant of
 SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
-RUN ?=## a finished run by name: predict, submission, submit, export, audit take it, calibrate, thresholds, pseudo need it
+RUN ?=## a finished run by name: predict, submission, submit, export, audit, report take it, calibrate, thresholds, pseudo need it
 RUNS ?= all## runs to blend, by name and separated by commas; all takes every trained one with FOLDS and FOLD_SEED
 BLEND ?= greedy## weights of a blend: greedy (chosen for the metric) or equal
 CONFIDENCE ?= 0.95## of pseudo: the probability from which on a test image is labelled
@@ -44,7 +44,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit report status sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -75,6 +75,12 @@ lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, 
 
 audit: $(VENV)/installed ## copies, suspect labels, train against test: what to know before trusting the data
 	@$(PIPELINE) audit $(OPTIONS) $(if $(GROUP),--group)
+
+report: $(VENV)/installed ## what RUN (by default that of the settings) is worth, as one HTML page; RUNS=all: every run
+	@$(PIPELINE) report $(OPTIONS) $(if $(filter command line environment,$(origin RUNS)),--runs '$(RUNS)')
+
+status: $(VENV)/installed ## what is there, what is stale, and what submit would do; changes nothing
+	@$(PIPELINE) status $(OPTIONS)
 
 sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
 	@$(PIPELINE) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'

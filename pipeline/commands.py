@@ -153,6 +153,28 @@ def pseudo(settings: Options, confidence: float = 0.95) -> None:
     train_again(settings, confidence)
 
 
+def report(settings: Options, runs: Literal["one", "all"] = "one") -> None:
+    """Write what a run is worth as one HTML page: the run that is named, or that of the settings.
+
+    Args:
+        runs: one, or all: one page over all runs of the competition.
+    """
+    from pipeline.stages.report import report as write
+
+    write(settings, every_run=runs == "all")
+
+
+def status(settings: Options, json: bool = False) -> None:
+    """Say what is there, what is stale, and what `submit` would do; nothing is changed.
+
+    Args:
+        json: print one JSON object instead.
+    """
+    from pipeline.stages.status import print_status
+
+    print_status(settings, as_json=json)
+
+
 def tune(settings: Options, trials: int = 20) -> None:
     """Search better values of the recipe's fields on the first fold; rerun to go on.
 
@@ -216,6 +238,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": _stage("export", "Write the trained, fused network of every fold as ONNX."),
     "lr-find": _stage("lr-find", "Suggest a learning rate by a range test, with a plot."),
     "audit": audit,
+    "report": report,
+    "status": status,
     "ledger": ledger,
     "kernels": kernels,
     "push": push,

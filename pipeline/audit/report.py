@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
-from torch import Tensor
-
 from pipeline.audit.headlines import headlines
 from pipeline.audit.inventory import SIZES_SHOWN
 from pipeline.data.cache import TensorCache
+from pipeline.pages import picture, render_page
 
 CLUSTERS_SHOWN = 40
 _OF_A_CLUSTER = 6
 SUSPECTS_SHOWN = 40
-_LONGEST_SIDE = 128
 
 
 def render_report(findings: dict[str, Any], steps: list[str], data: TensorCache) -> str:
     """The report: tables, the first clusters and suspects with pictures, light and dark."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     clusters = _most_telling(findings["duplicates"]["clusters"])
     row_of = {name: row for row, name in enumerate(data.train.ids)}
-    return environment.get_template("report.html").render(
+    return render_page(
+        Path(__file__).with_name("templates"),
+        "report.html",
         findings=findings,
         headlines=headlines(findings),
         steps=steps,
         clusters=[_with_pictures(cluster, data) for cluster in clusters],
         suspects=[
-            {**suspect, "picture": _picture(data.train.images[row_of[suspect["id"]]])}
+            {**suspect, "picture": picture(data.train.images[row_of[suspect["id"]]])}
             for suspect in findings["suspects"]["ranked"][:SUSPECTS_SHOWN]
         ],
         sizes_shown=SIZES_SHOWN,
@@ -61,17 +50,7 @@ def _most_telling(clusters: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _with_pictures(cluster: dict[str, Any], data: TensorCache) -> dict[str, Any]:
     parts = {"train": data.train, "test": data.test}
     images = [
-        {**image, "picture": _picture(parts[image["part"]].images[image["row"]])}
+        {**image, "picture": picture(parts[image["part"]].images[image["row"]])}
         for image in cluster["images"][:_OF_A_CLUSTER]
     ]
     return {**cluster, "images": images, "more": len(cluster["images"]) - len(images)}
-
-
-def _picture(pixels: Tensor) -> str:
-    """An image uint8 [H, W, C] as the address of an inline PNG."""
-    array = pixels.numpy()
-    image = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
-    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -19,7 +19,7 @@ def file_hashes(raw: Path) -> dict[str, str]:
     Raises:
         StorageError: a file or a folder may not be read, or the memory not written.
     """
-    memory = raw.parent / ".raw-index.json"
+    memory = _memory(raw)
     with read_errors(raw):
         known = _remembered(memory)
         files = {path.relative_to(raw).as_posix(): path for path in _files(raw)}
@@ -34,16 +34,43 @@ def raw_fingerprint(raw: Path) -> str:
     return content_key(file_hashes(raw))
 
 
+def known_fingerprint(raw: Path) -> str | None:
+    """`raw_fingerprint` where no file has to be read for it, and nothing is written.
+
+    None: there is no such folder, or a file in it is new or changed since the last look.
+    """
+    if not raw.is_dir():
+        return None
+    with read_errors(raw):
+        known = _remembered(_memory(raw))
+        hashes = {}
+        for path in _files(raw):
+            name = path.relative_to(raw).as_posix()
+            if not _is_unchanged(path, known.get(name)):
+                return None
+            hashes[name] = known[name][2]
+    return content_key(hashes)
+
+
+def _memory(raw: Path) -> Path:
+    return raw.parent / ".raw-index.json"
+
+
 def _entry(path: Path, known: list[Any] | None) -> list[Any]:
     """Size, modification time and SHA-256 of a file; the last is read only where it is not known.
 
     Raises:
         OSError: the file may not be read.
     """
-    status = path.stat()
-    if known is not None and known[:2] == [status.st_size, status.st_mtime_ns]:
+    if known is not None and _is_unchanged(path, known):
         return known
+    status = path.stat()
     return [status.st_size, status.st_mtime_ns, sha256_of(path)]
+
+
+def _is_unchanged(path: Path, known: list[Any] | None) -> bool:
+    status = path.stat()
+    return known is not None and known[:2] == [status.st_size, status.st_mtime_ns]
 
 
 def _remembered(memory: Path) -> dict[str, list[Any]]:

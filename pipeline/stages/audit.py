@@ -24,8 +24,8 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import lower_is_better
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
+from pipeline.stages.fold_map import shared_fold_map
 from pipeline.stages.settings import Settings, check_settings
-from pipeline.stages.train import shared_fold_map
 from pipeline.training.folds import read_folds
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Run
 from pipeline.training.tables import read_probabilities

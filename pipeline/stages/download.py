@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -22,6 +22,8 @@ from pipeline.reading import read_errors
 from pipeline.stages.console import say
 from pipeline.stages.hosts import HostChoice, check_slug, choose_host, open_client
 from pipeline.workspace import Workspace
+
+RawState = Literal["own", "downloaded", "other host", "absent"]
 
 
 def download(workspace: Workspace, competition: str, host: str) -> str:
@@ -39,22 +41,33 @@ def download(workspace: Workspace, competition: str, host: str) -> str:
     """
     check_slug(competition)
     raw = workspace.raw(competition)
-    if _has_own_files(raw):
+    state, host = raw_state(raw, host)
+    if state == "own":
         for archive in unpack_archives(raw):
             say("download", f"replaced {raw / archive} by its content")
         say("download", f"{raw} holds your own files, used as they are")
-        return host
-    if _is_downloaded(raw):
-        if host == "auto" and _source(raw)["host"] == "kaggle":
-            host = "kaggle"
-        elif not _is_from(raw, choose_host(host)):
-            say("download", f"{raw} came from {_origin(raw)}: downloading anew, replacing it")
-            _fetch_from(host, competition, raw)
-            return host
+    elif state == "downloaded":
         say("download", f"up to date: {_check_unchanged(raw)} files in {raw}")
-        return host
-    _fetch_from(host, competition, raw)
+    else:
+        if state == "other host":
+            say("download", f"{raw} came from {_origin(raw)}: downloading anew, replacing it")
+        _fetch_from(host, competition, raw)
     return host
+
+
+def raw_state(raw: Path, host: str) -> tuple[RawState, str]:
+    """Whose files are in a raw folder, and the host to submit to; nothing is read or written.
+
+    Raises:
+        ConfigError, CredentialsError: the host is unknown, or there are no credentials for it.
+    """
+    if _has_own_files(raw):
+        return "own", host
+    if not _is_downloaded(raw):
+        return "absent", host
+    if host == "auto" and _source(raw)["host"] == "kaggle":
+        return "downloaded", "kaggle"
+    return ("downloaded" if _is_from(raw, choose_host(host)) else "other host"), host
 
 
 def _fetch_from(host: str, competition: str, raw: Path) -> None:

@@ -129,19 +129,28 @@ def open_member(
     Raises:
         ConfigError: there is none, or it is not finished, or belongs to another competition.
     """
-    folder = find_run(workspace, competition.slug, name)
-    record = read_json(folder / RECORD)
-    if record.get("competition") != competition.slug:
+    folder, record = finished_record(workspace, competition.slug, name)
+    return Member(folder, record, data)
+
+
+def finished_record(workspace: Workspace, slug: str, name: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of the finished run `name`, and its record.
+
+    Raises:
+        ConfigError: there is none, or it is not finished, or belongs to another competition.
+    """
+    folder = find_run(workspace, slug, name)
+    record: dict[str, Any] = read_json(folder / RECORD)
+    if record.get("competition") != slug:
         raise ConfigError(
-            f"RUN={name!r} belongs to the competition {record.get('competition')!r}, not "
-            f"{competition.slug!r}"
+            f"RUN={name!r} belongs to the competition {record.get('competition')!r}, not {slug!r}"
         )
-    if not _is_finished(folder, record):
+    if not is_finished(folder, record):
         raise ConfigError(
             f"RUN={name!r} is not finished: {folder} has no cross-validation score; rerun the "
             "command that began it"
         )
-    return Member(folder, record, data)
+    return folder, record
 
 
 def finished_run(workspace: Workspace, competition: Competition, cache: Path, name: str) -> Path:
@@ -187,7 +196,7 @@ def all_trained(workspace: Workspace, competition: Competition, fold_map: Path) 
             record.get("competition") == competition.slug
             and MADE_FROM not in record
             and record["folds"]["sha256"] == sha256
-            and _is_finished(path.parent, record)
+            and is_finished(path.parent, record)
         ):
             yield path.parent.name
 
@@ -196,7 +205,8 @@ def _is_plain(name: str) -> bool:
     return bool(name) and "/" not in name and not name.startswith(".")
 
 
-def _is_finished(folder: Path, record: dict[str, Any]) -> bool:
+def is_finished(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the run in `folder` is cross-validated."""
     return "cv" in record and (folder / OUT_OF_FOLD).exists() and (folder / FOLDS).exists()
 
 

@@ -10,7 +10,7 @@ from pipeline.artifacts import content_key, is_complete, read_json, whole_folder
 from pipeline.competition import Competition, competition_from
 from pipeline.data.cache import CACHE_VERSION, build_cache, load_cache
 from pipeline.data.contact_sheet import write_contact_sheet
-from pipeline.data.fingerprint import raw_fingerprint
+from pipeline.data.fingerprint import known_fingerprint, raw_fingerprint
 from pipeline.data.layouts import RawDataset, mirror_reason, read_layout
 from pipeline.data.submission import SubmissionForm, read_form
 from pipeline.metrics import check_metric
@@ -39,7 +39,7 @@ def preprocess(workspace: Workspace, definition: Competition) -> Path:
         ConfigError: something that the files leave open must be set in competition.toml.
     """
     raw = workspace.raw(definition.slug)
-    folder = workspace.caches(definition.slug) / _cache_key(raw, definition)
+    folder = workspace.caches(definition.slug) / _cache_key(raw_fingerprint(raw), definition)
     if is_complete(folder):
         say("preprocess", f"up to date: {folder}")
         return folder
@@ -57,11 +57,22 @@ def preprocess(workspace: Workspace, definition: Competition) -> Path:
     return folder
 
 
-def _cache_key(raw: Path, definition: Competition) -> str:
+def planned_cache(workspace: Workspace, definition: Competition) -> Path | None:
+    """Where `preprocess` would have the cache; reads no raw file and writes nothing.
+
+    None: a raw file is new or changed since they were last read.
+    """
+    fingerprint = known_fingerprint(workspace.raw(definition.slug))
+    if fingerprint is None:
+        return None
+    return workspace.caches(definition.slug) / _cache_key(fingerprint, definition)
+
+
+def _cache_key(fingerprint: str, definition: Competition) -> str:
     """What decides the tensors: the files, and what the definition says of reading them."""
     return content_key(
         {
-            "raw": raw_fingerprint(raw),
+            "raw": fingerprint,
             "data": _reading(definition),
             "classes": definition.classes,
             "multi_label": definition.multi_label,
@@ -83,6 +94,16 @@ def _reading(definition: Competition) -> dict[str, Any]:
 
 
 def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Competition:
+    """As `describe`; says which metric it takes where the definition names none."""
+    competition = describe(workspace, definition, cache)
+    if definition.metric is None:
+        values = submission_form(workspace, competition, cache).values
+        line = f"metric {competition.metric}, from the sample's {values}; set by the key metric"
+        say("preprocess", line)
+    return competition
+
+
+def describe(workspace: Workspace, definition: Competition, cache: Path) -> Competition:
     """The competition as its definition and its files together describe it."""
     values: dict[str, Any] = read_json(cache / INFERRED)
     inferred = competition_from(values.pop("slug"), values, str(cache / INFERRED))
@@ -97,7 +118,6 @@ def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Compe
         return competition
     form = submission_form(workspace, competition, cache)
     metric = _USUAL_METRICS[bool(competition.multi_label), form.values]
-    say("preprocess", f"metric {metric}, from the sample's {form.values}; set by the key metric")
     return replace(competition, metric=metric)
 
 

@@ -19,9 +19,10 @@ from pipeline.refine.temperature import Temperature
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.derive import Derived, Fresh, derive
+from pipeline.stages.fold_map import shared_fold_map
 from pipeline.stages.members import ALL, Member, all_trained, open_members
 from pipeline.stages.settings import Settings, check_settings, named_run
-from pipeline.stages.train import cv_text, shared_fold_map
+from pipeline.stages.train import cv_text
 
 
 def calibrate(settings: Settings) -> Path:

@@ -106,17 +106,26 @@ def check_settings(settings: Settings) -> None:
     Raises:
         ConfigError: a setting has no such value.
     """
+    from pipeline.training.execution import choose_execution
+
+    check_names(settings)
+    choose_execution(asked=changes(settings)[1])
+
+
+def check_names(settings: Settings) -> None:
+    """As `check_settings`, apart from what this machine can do: nothing is tried, or compiled.
+
+    Raises:
+        ConfigError: a setting has no such value.
+    """
     from pipeline.convs import make_conv, set_execution  # torch: too slow for parsing alone
     from pipeline.models import check_classifier
     from pipeline.training.deadline import parse_budget
-    from pipeline.training.execution import choose_execution
     from pipeline.training.recipes import make_recipe
 
     set_execution(make_conv(settings.conv, 1, 1, 1), settings.execution)
     check_classifier(settings.model)
-    of_recipe, decisions = changes(settings)
-    make_recipe(settings.recipe, of_recipe)
-    choose_execution(asked=decisions)
+    make_recipe(settings.recipe, changes(settings)[0])
     parse_budget(settings.budget)
     if settings.launch not in LAUNCHES:
         names = ", ".join(LAUNCHES)

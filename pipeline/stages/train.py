@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,20 @@ from pipeline.artifacts import (
     write_whole,
 )
 from pipeline.competition import Competition
-from pipeline.data.cache import Part, TensorCache, load_cache
+from pipeline.data.cache import TensorCache, load_cache
 from pipeline.errors import ConfigError
 from pipeline.metrics import score
 from pipeline.models import check_images
 from pipeline.stages.console import say, say_table
 from pipeline.stages.decisions import make_executable
+from pipeline.stages.fold_map import planned_fold_map, shared_fold_map
 from pipeline.stages.network import network_of
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
+from pipeline.stages.starting_weights import StartingWeights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.fold_process import Task
-from pipeline.training.folds import assign_folds, join_duplicates, read_folds, write_folds
 from pipeline.training.launch import Launcher, devices_for, train_on_devices
 from pipeline.training.recipes import Recipe, make_recipe
 from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Network, Run
@@ -42,6 +43,15 @@ from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
 ENGINE_VERSION = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """Where a run of some settings lies, what identifies it, and the weights it starts from."""
+
+    folder: Path
+    identity: dict[str, Any]
+    weights: StartingWeights | None
 
 
 def train(
@@ -88,7 +98,7 @@ def train_runs(
         BudgetError: the deadline came first; rerun to go on.
     """
     data = load_cache(cache)
-    unfinished = [run for run in runs if not _is_finished(run, competition)]
+    unfinished = [run for run in runs if not is_trained(run, competition)]
     for run in runs:
         if run not in unfinished:
             say("train", f"up to date: {run.folder} ({cv_text(run.record['cv'])})")
@@ -103,20 +113,18 @@ def train_runs(
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
     """The run of these settings, made with what identifies it unless it exists."""
     folds = shared_fold_map(settings, competition, data.train)
-    recipe = make_recipe(settings.recipe, changes(settings)[0])
-    network, weights = network_of(settings, recipe, data)
-    identity = run_identity(settings, competition, cache, data, folds, network, recipe)
-    name = f"{settings.conv}-{content_key(identity, 8)}"
-    folder = settings.workspace.runs(competition.slug) / name
+    plan = plan_run(settings, competition, cache, data)
+    folder, weights = plan.folder, plan.weights
     if not (folder / RECORD).exists():
         _check_network(settings, data.train.images)
     if not (folder / FOLDS).exists() or sha256_of(folder / FOLDS) != sha256_of(folds):
         write_whole(folder / FOLDS, folds.read_bytes())
     if not (folder / RECORD).exists():
         made_by = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
-        write_json(folder / RECORD, {"run": name, **identity, **made_by})
+        write_json(folder / RECORD, {"run": folder.name, **plan.identity, **made_by})
         if weights:
-            like = "the weights were trained" if network.mean else "the training images are"
+            given = plan.identity["network"]["mean"]
+            like = "the weights were trained" if given else "the training images are"
             say("train", f"starts from {weights.path}, normalised as {like}")
     run = Run.open(folder)
     if weights and run.record.get("weights_file") != str(weights.path):
@@ -124,6 +132,24 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
         write_json(folder / RECORD, run.record)
     make_executable(run, data)
     return run
+
+
+def plan_run(
+    settings: Settings, competition: Competition, cache: Path, data: TensorCache
+) -> RunPlan:
+    """The run that `train` makes of these settings; nothing is written.
+
+    Raises:
+        ConfigError: the folds do not fit the data, or the weights are none.
+        DataError: the fold map, the list of duplicates or the weights are damaged.
+    """
+    folds = planned_fold_map(settings, competition, data.train)
+    recipe = make_recipe(settings.recipe, changes(settings)[0])
+    network, weights = network_of(settings, recipe, data)
+    identity = run_identity(settings, competition, cache, data, folds.sha256, network, recipe)
+    name = f"{settings.conv}-{content_key(identity, 8)}"
+    folder = settings.workspace.runs(competition.slug) / name
+    return RunPlan(folder=folder, identity=identity, weights=weights)
 
 
 def _check_network(settings: Settings, images: Tensor) -> None:
@@ -135,7 +161,8 @@ def _check_network(settings: Settings, images: Tensor) -> None:
         check_images(settings.model, (channels, height, width))
 
 
-def _is_finished(run: Run, competition: Competition) -> bool:
+def is_trained(run: Run, competition: Competition) -> bool:
+    """Whether every fold is there, and scored by the competition's metric."""
     return (
         run.record.get("cv", {}).get("metric") == competition.metric
         and (run.folder / OUT_OF_FOLD).exists()
@@ -148,7 +175,7 @@ def run_identity(
     competition: Competition,
     cache: Path,
     data: TensorCache,
-    folds: Path,
+    folds_sha256: str,
     network: Network,
     recipe: Recipe,
 ) -> dict[str, Any]:
@@ -159,7 +186,7 @@ def run_identity(
         "cache": cache.name,
         "mirror": competition.data.mirror,
         "multi_label": data.multi_label,
-        "folds": {"count": settings.folds, "sha256": sha256_of(folds)},
+        "folds": {"count": settings.folds, "sha256": folds_sha256},
         "seed": settings.seed,
         "network": asdict(network),
         "recipe": {"name": Path(settings.recipe).name, **asdict(recipe)},
@@ -167,34 +194,6 @@ def run_identity(
         "engine_version": ENGINE_VERSION,
         **({"metric": competition.metric or "accuracy"} if recipe.keep == "best" else {}),
     }
-
-
-def shared_fold_map(settings: Settings, competition: Competition, part: Part) -> Path:
-    """The saved fold map of these images; every run with the same FOLDS and FOLD_SEED shares it.
-
-    Raises:
-        ConfigError: the images cannot be split into so many folds.
-        DataError: the map, or the list of duplicates, is damaged.
-    """
-    labels = part.known_labels().numpy()
-    groups = _groups(settings, competition, part)
-    made_from = [part.ids, labels.tolist(), groups]
-    name = f"{settings.folds}-seed{settings.fold_seed}-{content_key(made_from, 8)}.csv"
-    path = settings.workspace.folds(competition.slug) / name
-    if not path.exists():
-        fold = assign_folds(labels, groups, settings.folds, settings.fold_seed)
-        write_folds(path, part.ids, fold)
-    read_folds(path, part.ids)  # a damaged map is named here, before it decides anything
-    return path
-
-
-def _groups(settings: Settings, competition: Competition, part: Part) -> list[str] | None:
-    """What must not span two folds: the competition's groups, and copies that an audit found."""
-    path = settings.workspace.duplicates(competition.slug)
-    if not path.exists():
-        return part.groups
-    say("train", f"folds keep the copies listed in {path} together; remove it for other folds")
-    return join_duplicates(path, part.ids, part.groups)
 
 
 def _finish(run: Run, competition: Competition, data: TensorCache) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.artifacts import (
     content_key,
     read_json,
+    sha256_of,
     verify_manifest,
     write_json,
     write_whole,
@@ -27,9 +28,10 @@ from pipeline.refine.space import own_values, suggest
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.decisions import decide
+from pipeline.stages.fold_map import shared_fold_map
 from pipeline.stages.network import network_of
 from pipeline.stages.settings import Settings, changes, check_settings
-from pipeline.stages.train import run_identity, shared_fold_map
+from pipeline.stages.train import run_identity
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.fold import run_fold
 from pipeline.training.launch import devices_for
@@ -108,7 +110,8 @@ def _open_search(settings: Settings, competition: Competition, cache: Path) -> _
     fold_map = shared_fold_map(settings, competition, data.train)
     recipe = make_recipe(settings.recipe, changes(settings)[0])
     network, weights = network_of(settings, recipe, data)
-    identity = run_identity(settings, competition, cache, data, fold_map, network, recipe)
+    sha256 = sha256_of(fold_map)
+    identity = run_identity(settings, competition, cache, data, sha256, network, recipe)
     metric = competition.metric or "accuracy"
     name = f"tune-{content_key([identity, metric, FOLD], 8)}"
     folder = settings.workspace.runs(competition.slug) / name

@@ -114,8 +114,12 @@ def _first_linked(namings: Sequence[Sequence[object]], count: int) -> list[int]:
 
 def write_folds(path: Path, ids: Sequence[str], fold: np.ndarray) -> None:
     """Save a fold map as CSV with the columns id and fold."""
-    table = pd.DataFrame({"id": list(ids), "fold": fold})
-    write_whole(path, table.to_csv(index=False).encode())
+    write_whole(path, folds_csv(ids, fold))
+
+
+def folds_csv(ids: Sequence[str], fold: np.ndarray) -> bytes:
+    """What `write_folds` writes."""
+    return pd.DataFrame({"id": list(ids), "fold": fold}).to_csv(index=False).encode()
 
 
 def read_folds(path: Path, ids: Sequence[str]) -> np.ndarray:

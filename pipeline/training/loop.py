@@ -19,6 +19,7 @@ from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
 from pipeline.training.keeping import validation_score
 from pipeline.training.losses import plain_losses
+from pipeline.training.memory import peak_memory
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState
@@ -153,6 +154,7 @@ def finish_epoch(
         learning_rate=float(state.schedule.get_last_lr()[0]),
         seconds=time.perf_counter() - start,
         valid_score=valid_score,
+        peak_memory=peak_memory(data.labels.device),
     )
     state.history.append(metrics)
     state.step, state.seconds = 0, 0.0

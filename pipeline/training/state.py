@@ -37,6 +37,7 @@ class EpochMetrics:
 
     Validation sees plain images of `side` pixels, the size that the epoch trained on. `valid_score`
     is by the competition's metric, where it chooses the epoch that is kept.
+    `peak_memory` is in bytes, see `pipeline.training.memory`; 0 where it was not measured.
     """
 
     epoch: int
@@ -47,6 +48,7 @@ class EpochMetrics:
     learning_rate: float
     seconds: float
     valid_score: float | None = None
+    peak_memory: int = 0
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,0 +1,125 @@
+"""What a checkout holds of a competition, and what of it is out of date; nothing is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import MANIFEST, is_complete, read_json, sha256_of
+from pipeline.client.ledger import Ledger, Upload
+from pipeline.errors import PipelineError
+from pipeline.stages.derive import REFINE_VERSION
+from pipeline.stages.download import raw_state
+from pipeline.stages.members import is_finished
+from pipeline.stages.predict import PREDICTIONS
+from pipeline.stages.settings import Settings
+from pipeline.stages.submission import SUBMISSION
+from pipeline.stages.train import ENGINE_VERSION
+from pipeline.training.run import MADE_FROM, OUT_OF_FOLD, RECORD, Run
+
+
+def raw_inventory(settings: Settings) -> dict[str, Any]:
+    """The raw folder: whose files they are, how many and how large."""
+    raw = settings.workspace.raw(settings.competition)
+    state: str
+    try:
+        state = raw_state(raw, settings.host)[0]
+    except PipelineError as err:  # of the host that was asked for, which `next` tells
+        state = f"not told: {err}"
+    files = (
+        [path for path in raw.rglob("*") if path.is_file() and path != raw / MANIFEST]
+        if raw.is_dir()
+        else []
+    )
+    size = sum(path.stat().st_size for path in files)
+    return {"state": state, "files": len(files), "bytes": size}
+
+
+def cache_inventory(settings: Settings, current: Path | None) -> list[dict[str, Any]]:
+    """Every cache by key; `current` is that of the files and the definition as they are now.
+
+    `stale` says why a cache is of no use any more; None of one that is, or may be.
+    """
+    folder = settings.workspace.caches(settings.competition)
+    caches = []
+    for path in sorted(folder.glob("[!.]*")) if folder.is_dir() else []:
+        stale = None
+        if not is_complete(path):
+            stale = "incomplete"
+        elif current is not None and path != current:
+            stale = "of other files, another definition or another SIZE"
+        caches.append({"key": path.name, "current": path == current, "stale": stale})
+    return caches
+
+
+def run_inventory(
+    settings: Settings, cache: Path | None, maps: dict[str, str] | None
+) -> list[dict[str, Any]]:
+    """Every run: its score, how far it is, its uploads, and what makes it stale.
+
+    `cache` and `maps` are those of the files as they are now, None where that is not known.
+    """
+    uploads = Ledger(settings.workspace.ledger).uploads()
+    folder = settings.workspace.runs(settings.competition)
+    runs = []
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        record = read_json(path)
+        of_run = [u for u in uploads if (u.competition, u.run) == (folder.name, path.parent.name)]
+        runs.append(
+            {
+                "run": path.parent.name,
+                "cv": record.get("cv"),
+                "missing_folds": _missing_folds(path.parent, record),
+                **_finished_stages(path.parent, record),
+                "uploads": [_upload(upload) for upload in of_run],
+                "stale": stale_reasons(path.parent, record, cache, maps),
+            }
+        )
+    return runs
+
+
+def stale_reasons(
+    run: Path, record: dict[str, Any], cache: Path | None, maps: dict[str, str] | None
+) -> list[str]:
+    """Why what stands in the run would be another number today."""
+    reasons = []
+    if record.get("engine_version", ENGINE_VERSION) != ENGINE_VERSION:
+        reasons.append(f"engine {record['engine_version']}, now {ENGINE_VERSION}")
+    if record.get("refine_version", REFINE_VERSION) != REFINE_VERSION:
+        reasons.append(f"refined by version {record['refine_version']}, now {REFINE_VERSION}")
+    if cache is not None and record.get("cache") != cache.name:
+        reasons.append(f"made from cache {record.get('cache')}, now {cache.name}")
+    elif maps is not None and record["folds"]["sha256"] not in maps.values():
+        reasons.append("on folds of other images or groups, or whose map is gone")
+    changed = [s["run"] for s in record.get(MADE_FROM, []) if not _is_as_it_was(run.parent, s)]
+    if changed:
+        reasons.append(f"{', '.join(changed)}, which it was made from, changed or is gone")
+    return reasons
+
+
+def _is_as_it_was(runs: Path, source: dict[str, str]) -> bool:
+    path = runs / source["run"] / OUT_OF_FOLD
+    return path.exists() and sha256_of(path) == source["oof_sha256"]
+
+
+def _missing_folds(folder: Path, record: dict[str, Any]) -> list[int]:
+    return [] if MADE_FROM in record else Run(folder, record).missing_folds()
+
+
+def _finished_stages(folder: Path, record: dict[str, Any]) -> dict[str, bool]:
+    return {
+        "trained": is_finished(folder, record),
+        "predicted": (folder / PREDICTIONS).exists(),
+        "submission": (folder / SUBMISSION).exists(),
+    }
+
+
+def _upload(upload: Upload) -> dict[str, Any]:
+    return {
+        "ref": upload.ref,
+        "host": upload.host,
+        "status": upload.status,
+        "public": upload.public_score,
+        "private": upload.private_score,
+        "submitted_at": upload.submitted_at,
+    }

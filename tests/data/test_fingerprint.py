@@ -1,0 +1,24 @@
+"""What is known of a raw folder without reading it."""
+
+import os
+
+from pipeline.data.fingerprint import known_fingerprint, raw_fingerprint
+
+
+def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
+    raw = tmp_path / "raw"
+    assert known_fingerprint(raw) is None
+    (raw / "train").mkdir(parents=True)
+    (raw / "train/a.png").write_bytes(b"a")
+    assert known_fingerprint(raw) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+    read = raw_fingerprint(raw)
+    assert known_fingerprint(raw) == read
+
+    (raw / "b.png").write_bytes(b"b")
+    assert known_fingerprint(raw) is None
+    (raw / "b.png").unlink()
+    assert known_fingerprint(raw) == read
+    os.utime(raw / "train/a.png", ns=(0, 1))
+    assert known_fingerprint(raw) is None

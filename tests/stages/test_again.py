@@ -1,0 +1,58 @@
+"""The command that makes a run again holds what is not as usual, quoted for a shell."""
+
+from dataclasses import asdict
+
+from pipeline.stages.again import command_again, fold_seed
+from pipeline.training.recipes import make_recipe
+from pipeline.workspace import Workspace
+
+
+def record(**changes):
+    return {
+        "competition": "dog-vs-cat-vs-bird",
+        "cache": "0",
+        "folds": {"count": 5, "sha256": "0"},
+        "seed": 0,
+        "network": {"model": "resnet14", "conv": "subkernel", "weights": None},
+        "recipe": {"name": "quick", **asdict(make_recipe("quick"))},
+        "asked": {"convolutions": "auto"},
+        **changes,
+    }
+
+
+def test_the_usual_run_needs_no_variable(tmp_path):
+    assert command_again(Workspace(root=tmp_path), record()) == "make train"
+
+
+def test_what_is_not_as_usual_is_given(tmp_path):
+    workspace = Workspace(root=tmp_path)
+    path = workspace.folds("pets") / "3-seed7-0123abcd.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    recipe = make_recipe("smoke", {"epochs": "9", "mixup": "0.5"})
+    made = record(
+        competition="pets",
+        folds={"count": 3, "sha256": empty},
+        seed=2,
+        network={"model": "timm/resnet18", "conv": "separable", "weights": "a"},
+        recipe={"name": "smoke", **asdict(recipe)},
+        asked={"convolutions": "folded", "threads": "1"},
+        weights_file="/my weights.safetensors",
+    )
+
+    assert fold_seed(workspace, made) == 7
+    assert command_again(workspace, made) == (
+        "make train COMPETITION=pets CONV=separable MODEL=timm/resnet18 RECIPE=smoke FOLDS=3 "
+        "SEED=2 FOLD_SEED=7 EXECUTION=folded WEIGHTS='/my weights.safetensors' "
+        "SET='epochs=9 mixup=0.5 threads=1'"
+    )
+
+
+def test_refinements_name_what_they_were_made_from(tmp_path):
+    sources = {"made_from": [{"run": "a"}, {"run": "b"}]}
+    equal = record(refinement={"kind": "blend", "how": "equal"}, **sources)
+    fitted = record(refinement={"kind": "thresholds"}, made_from=[{"run": "a"}])
+
+    assert command_again(Workspace(root=tmp_path), equal) == "make blend RUNS=a,b BLEND=equal"
+    assert command_again(Workspace(root=tmp_path), fitted) == "make thresholds RUN=a"
