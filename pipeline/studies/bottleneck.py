@@ -86,6 +86,7 @@ def _passes(bench: Bench, cell: Cell) -> Outcome:
     """Ten forward passes of VBNet in training mode, as published: no step, no backward."""
     workload = _vbnet(bench)
     entries = candidates(workload, [cell.variant])
+    entries = bench.pick(smoke=entries[:2], cpu=entries, gpu=entries)
     sides = Sides(protocol="published", unit="s")
     return measure_costs(bench, cell, workload, entries, sides, _rounds(bench))
 
@@ -121,7 +122,8 @@ def _cells(scale: str, seed: int) -> Sequence[Cell]:
         return []
     parts: list[tuple[str, str, Callable[[Bench, Cell], Outcome]]] = []
     parts += [(SIZE, variant, _size) for variant in SIZES]
-    parts += [(LAYER, chain, _layer) for chain in CHAINS]
+    chains = CHAINS if scale != "smoke" else ("separable", "separable-norm")
+    parts += [(LAYER, chain, _layer) for chain in chains]
     parts += [(STEP, "bottleneck", _step), (PASSES, "bottleneck", _passes)]
     parts += [(NORMS, "bottleneck", _norms)]
     return [

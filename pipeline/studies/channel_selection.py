@@ -56,7 +56,9 @@ def _our_recipe(bench: Bench, cell: Cell) -> Outcome:
 
 def _resnet18(bench: Bench, cell: Cell) -> Outcome:
     """torchvision's ResNet-18 on one fold, and its size as published, with 1,000 classes."""
-    recipe = _recipe("quick", bench.pick(smoke=1, cpu=12, gpu=80))
+    epochs = bench.pick(smoke=1, cpu=12, gpu=80)
+    # Muon is slow on so many weights where there are few images.
+    recipe = _recipe(bench.pick(smoke="published", cpu="quick", gpu="quick"), epochs)
     data = competition_fold(bench)
     found = fit(bench, cell, data, _build("resnet18", cell.variant, data, recipe), recipe)
     with torch.device("meta"):

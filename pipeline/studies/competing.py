@@ -81,9 +81,14 @@ def score_of_fit(bench: Bench, cell: Cell, found: Fit) -> dict[str, float]:
 
 
 def score_of_run(bench: Bench, conv: str, recipe: str, changes: str, seed: int) -> Outcome:
-    """Five folds through every stage of the pipeline, up to the score."""
+    """Every fold through every stage of the pipeline, up to the score."""
     settings = replace(
-        competition_settings(bench), conv=conv, recipe=recipe, set=changes, seed=seed
+        competition_settings(bench),
+        conv=conv,
+        recipe=recipe,
+        set=changes,
+        seed=seed,
+        folds=bench.pick(smoke=2, cpu=FOLDS, gpu=FOLDS),
     )
     folder = run_until("submit", replace(settings, budget=_left(bench)))
     assert folder is not None

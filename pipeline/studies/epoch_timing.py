@@ -36,7 +36,7 @@ def measure_epochs(bench: Bench, cell: Cell) -> Outcome:
         data = load_cache(cache)
     compiled = cell.variant == "compiled"
     engines: dict[str, Engine] = {}
-    for name in VARIANTS:
+    for name in bench.pick(smoke=tuple(VARIANTS)[:2], cpu=tuple(VARIANTS), gpu=tuple(VARIANTS)):
         engines[name] = _engine(bench, competition, data, name, compiled=compiled)
         engines[name].epoch()  # compiling and warming up are no part of an epoch
     seconds = _rounds(bench, engines, runs, epochs)
