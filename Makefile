@@ -44,7 +44,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit report status sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit report status verify sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -81,6 +81,9 @@ report: $(VENV)/installed ## what RUN (by default that of the settings) is worth
 
 status: $(VENV)/installed ## what is there, what is stale, and what submit would do; changes nothing
 	@$(PIPELINE) status $(OPTIONS)
+
+verify: $(VENV)/installed ## compare every artefact of COMPETITION with the hash noted when it was made
+	@$(PIPELINE) verify $(OPTIONS)
 
 sweep: $(VENV)/installed ## cross-validate every one of CONVS with every one of SEEDS, side by side
 	@$(PIPELINE) sweep $(OPTIONS) --convs '$(CONVS)' --seeds '$(SEEDS)'

@@ -175,6 +175,13 @@ def status(settings: Options, json: bool = False) -> None:
     print_status(settings, as_json=json)
 
 
+def verify(settings: Options) -> None:
+    """Compare every artefact of the competition with the hash noted when it was made."""
+    from pipeline.stages.verify import verify as check
+
+    check(settings)
+
+
 def tune(settings: Options, trials: int = 20) -> None:
     """Search better values of the recipe's fields on the first fold; rerun to go on.
 
@@ -254,6 +261,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "tune": tune,
     "bench": bench,
     "sweep": sweep,
+    "verify": verify,
     "reproduce": reproduce,
     "host": host,
 }

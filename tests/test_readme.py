@@ -47,6 +47,7 @@ COMMANDS: dict[str, str | None] = {
     "make submit COMPETITION=digits RUN=<name>": None,
     "make select COMPETITION=digits": "",
     "make status": "COMPETITION=digits",
+    "make verify COMPETITION=digits": "",
     "make report COMPETITION=digits": "FOLDS=2 RECIPE=smoke",
     "make report COMPETITION=digits RUNS=all": "FOLDS=2 RECIPE=smoke",
     "make reproduce STUDY=channel-selection": "STUDY=from-scratch SCALE=smoke",

@@ -1,0 +1,77 @@
+"""verify: a flipped byte anywhere is found and named, and nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.stages.chain import run_until
+from pipeline.stages.refine import blend
+from pipeline.stages.settings import Settings
+from pipeline.stages.verify import verify
+from tests.stages.refining import Refinery, train_small_runs
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
+    """Two runs, one of them uploaded, and their blend."""
+    refinery = train_small_runs(tmp_path_factory.mktemp("made"))
+    run_until("submit", refinery.with_run(refinery.runs[0]))
+    blend(refinery.settings, ",".join(refinery.runs), "equal")
+    return refinery
+
+
+def copied(made: Refinery, root: Path) -> Settings:
+    shutil.copytree(made.settings.root, root, dirs_exist_ok=True)
+    return replace(made.settings, root=root)
+
+
+def test_what_is_as_it_was_made_is_counted(
+    made: Refinery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    verify(made.settings)
+    # Raw files, the cache, six folds, three fold maps, two sources of the blend, one upload.
+    assert "14 artefacts of digits are as they were made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("data/digits/raw/train.csv", "differ from the manifest"),
+        ("data/digits/cache/*/train.safetensors", "differ from the manifest"),
+        ("submissions/digits/subkernel-*/fold1/weights.safetensors", "differ from the manifest"),
+        ("submissions/digits/subkernel-*/folds.csv", "is not what it was when subkernel-"),
+        ("submissions/digits/*/submission.csv", "is not what it was when"),
+        ("submissions/digits/subkernel-*/oof.csv", "is not what it was when subkernel-"),
+    ],
+)
+def test_one_changed_byte_is_found(
+    made: Refinery, tmp_path: Path, pattern: str, message: str
+) -> None:
+    settings = copied(made, tmp_path)
+    path = next(tmp_path.glob(pattern))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=f"^1 of 14 artefacts are damaged: .*{message}"):
+        verify(settings)
+
+
+def test_a_missing_file_is_found(made: Refinery, tmp_path: Path) -> None:
+    settings = copied(made, tmp_path)
+    next(tmp_path.glob("submissions/digits/*/submission.csv")).unlink()
+    with pytest.raises(DataError, match="is missing; delete"):
+        verify(settings)
+
+
+def test_nothing_is_nothing_to_complain_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verify(Settings(competition="digits", root=tmp_path))
+    assert "0 artefacts of digits" in capsys.readouterr().out
