@@ -53,7 +53,7 @@ def load_benchmark(name: str, device: str, *, mirror: bool = False) -> FoldData:
 
 def _images(part: Labelled) -> Tensor:
     """uint8 [N, H, W, C]."""
-    images = torch.from_numpy(np.ascontiguousarray(part.images))
+    images = torch.tensor(part.images)  # a copy: what was read may not be written to
     if images.ndim == 3:
         images = images[..., None]
     free = _SIDE_OF_PADDED_DIGITS - images.shape[1]
