@@ -12,7 +12,7 @@ from pipeline.audit.hashes import close_pairs, perceptual_hashes
 from pipeline.audit.similarity import aligned_similarity, dot_products, unit_details
 from pipeline.audit.views import Floats, Images, View, chunks, details
 
-RADIUS = 12
+RADIUS = 16
 SIMILARITY = 0.85
 _SHARE_OF_DISTANCE = 0.2
 _UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
@@ -76,7 +76,7 @@ def required_similarity(grey: Images) -> float:
 def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     """All pairs of near duplicates among grey images [N, 32, 32], sorted; flat images have none.
 
-    Candidates are pairs whose hashes differ in at most 12 of 63 bits in one of ten views (twenty
+    Candidates are pairs whose hashes differ in at most 16 of 63 bits in one of ten views (twenty
     with `mirror`: mirrored copies count); those whose details agree by `required` at the best
     alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
     pixels is linear in the candidates, of which there are many only where all images look alike.
