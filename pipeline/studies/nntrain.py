@@ -15,7 +15,7 @@ from pipeline.models import make_model
 from pipeline.profiling.summary import Layer, summarise
 from pipeline.studies.cells import Bench, Cell, Outcome, Published, Study
 from pipeline.studies.datasets import load_benchmark
-from pipeline.studies.fitting import fit
+from pipeline.studies.fitting import Fit, fit
 from pipeline.studies.nntrain_report import SUMMARY, TRAINING, explain, plots
 from pipeline.studies.nntrain_rows import (
     PUBLISHED_BLOCKS,
@@ -38,7 +38,8 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
     `train_loss` is the running mean of the last epoch, as the network changed and saw images
     flipped and cropped where the row does so; `train_accuracy` is of the training images as they
     are, in evaluation mode, after the last step. Flips and crops are drawn for every image; the
-    study draws once per batch.
+    study draws once per batch. A network that trained on them is also evaluated with flipped and
+    shifted views, averaged: `eval_accuracy_views`.
     """
     row = ROWS[cell.variant]
     recipe = row.recipe(bench.pick(smoke=_SMOKE_EPOCHS, cpu=row.epochs, gpu=row.epochs))
@@ -55,10 +56,17 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
             "eval_loss": last.valid_loss,
             "eval_accuracy": last.valid_accuracy,
             "epoch_s": statistics.median(epoch.seconds for epoch in found.history),
+            **({"eval_accuracy_views": _with_views(found)} if row.augmented else {}),
         },
         curves=found.curves(),
         setup={**found.setup(), "model": row.model},
     )
+
+
+def _with_views(found: Fit) -> float:
+    data = found.data
+    predicted = found.probabilities(data.images, data.valid).argmax(1)
+    return float((predicted == data.labels[data.valid].cpu()).double().mean())
 
 
 def _network(model: str, data: FoldData) -> nn.Module:

@@ -71,6 +71,8 @@ class Summary:
     n: int
 
     def __str__(self) -> str:
+        if self.std == 0 and self.mean == int(self.mean):
+            return f"{int(self.mean):,}"
         if self.n == 1:
             return f"{self.mean:.4g}"
         places = max(0, 4 - math.ceil(math.log10(abs(self.mean) + 1e-12)))
