@@ -86,7 +86,6 @@ def _passes(bench: Bench, cell: Cell) -> Outcome:
     """Ten forward passes of VBNet in training mode, as published: no step, no backward."""
     workload = _vbnet(bench)
     entries = candidates(workload, [cell.variant])
-    entries = bench.pick(smoke=entries[:2], cpu=entries, gpu=entries)
     sides = Sides(protocol="published", unit="s")
     return measure_costs(bench, cell, workload, entries, sides, _rounds(bench))
 

@@ -16,14 +16,24 @@ FORKS.set_forkserver_preload(["pipeline.stages.push", "tests.stages.stand_in"])
 
 
 def run_and_kill(
-    target: Callable[..., None], arguments: tuple[Any, ...], when: Callable[[], bool]
+    target: Callable[..., object], arguments: tuple[Any, ...], when: Callable[[], bool]
 ) -> None:
     """Call the target in another process and SIGKILL it `when` it has come that far."""
-    process = FORKS.Process(target=target, args=arguments)
+    environment = dict(os.environ)
+    process = FORKS.Process(target=_in_environment, args=(environment, target, arguments))
     process.start()
     assert process.pid is not None
     kill_when(process.pid, process.is_alive, when)
     process.join()
+
+
+def _in_environment(
+    environment: dict[str, str], target: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    """Not in that of the test that happened to start the server which forks."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
 
 
 def kill_when(pid: int, is_alive: Callable[[], bool], when: Callable[[], bool]) -> None:

@@ -43,7 +43,12 @@ def assert_explained_and_drawn(study: str, results: list[Result], names: set[str
 def assert_published_figures_are_measured(study: str, results: list[Result]) -> None:
     """A published figure whose name no cell has would stay "not measured" for ever."""
     names = {(each["part"], each["variant"], name) for each in results for name in each.figures}
-    published = {(each.part, each.variant, each.figure) for each in STUDIES[study].published}
+    measured = {(each["part"], each["variant"]) for each in results}
+    published = {
+        (each.part, each.variant, each.figure)
+        for each in STUDIES[study].published
+        if (each.part, each.variant) in measured  # where work is kept small, some are left out
+    }
     assert published <= names
 
 
