@@ -65,12 +65,12 @@ def score_of_fit(bench: Bench, cell: Cell, found: Fit) -> dict[str, float]:
         valid = found.probabilities(data.images, data.valid)
         truth = data.labels[data.valid].cpu().numpy()
         accuracy = score("accuracy", truth, valid.numpy())
-        test = load_cache(cache).test
-        images = near(test.images, data.labels.device)
+        cached = load_cache(cache)
+        images = near(cached.test.images, data.labels.device)
         probabilities = found.probabilities(images, torch.arange(len(images)).to(images.device))
-        classes = load_cache(cache).classes
         write_probabilities(
-            folder / PREDICTIONS, probability_table(test.ids, probabilities, classes)
+            folder / PREDICTIONS,
+            probability_table(cached.test.ids, probabilities, cached.classes),
         )
         of_fold = {"metric": "accuracy", "mean": accuracy, "std": 0.0, "folds": [accuracy]}
         write_json(folder / RECORD, {"run": f"study-{cell.name}", "cv": of_fold, **provenance()})

@@ -24,18 +24,23 @@ reach. Scores are the local host's, on a rebuilt competition, not kaggle.com's.
 
 def write_page(root: Path) -> Path:
     """Write the page and its plots anew; the same results give the same bytes."""
-    for study, scale, results in _measured(root):
-        for name, content in study.plots(results).items():
-            write_whole(studies_folder(root) / study.name / scale / name, content)
+    text, pictures = page(root)
+    for picture, content in pictures.items():
+        write_whole(picture, content)
     path = root / "submissions" / PAGE
-    write_whole(path, page(root).encode())
+    write_whole(path, text.encode())
     return path
 
 
-def page(root: Path) -> str:
-    """The whole page as Markdown."""
-    sections = [_section(root, *measured) for measured in _measured(root)]
-    return "\n".join([_HEAD, *sections]).rstrip() + "\n"
+def page(root: Path) -> tuple[str, dict[Path, bytes]]:
+    """The whole page as Markdown, and the pictures that it shows, by path; nothing is written."""
+    sections, pictures = [_HEAD], dict[Path, bytes]()
+    for study, scale, results in _measured(root):
+        drawn = study.plots(results)
+        folder = studies_folder(root) / study.name / scale
+        pictures |= {folder / name: content for name, content in drawn.items()}
+        sections.append(_section(root, study, scale, results, list(drawn)))
+    return "\n".join(sections).rstrip() + "\n", pictures
 
 
 def _measured(root: Path) -> list[tuple[Study, str, list[Result]]]:
@@ -48,7 +53,9 @@ def _measured(root: Path) -> list[tuple[Study, str, list[Result]]]:
     return [each for each in found if each[2]]
 
 
-def _section(root: Path, study: Study, scale: str, results: Sequence[Result]) -> str:
+def _section(
+    root: Path, study: Study, scale: str, results: Sequence[Result], pictures: Sequence[str]
+) -> str:
     rows = study_rows(root, study, scale)
     published = [row for row in rows if row.published]
     others = [row for row in rows if not row.published]
@@ -56,7 +63,7 @@ def _section(root: Path, study: Study, scale: str, results: Sequence[Result]) ->
         f"## {study.title} ({scale})",
         _table(published),
         study.explain(results),
-        *_pictures(study, scale, results),
+        *(_picture(study, scale, name) for name in pictures),
         "### Measured besides",
         _table(others),
         _origin(results),
@@ -73,11 +80,8 @@ def _table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _pictures(study: Study, scale: str, results: Sequence[Result]) -> list[str]:
-    return [
-        f"![{name.removesuffix('.png').replace('-', ' ')}](studies/{study.name}/{scale}/{name})"
-        for name in study.plots(results)
-    ]
+def _picture(study: Study, scale: str, name: str) -> str:
+    return f"![{name.removesuffix('.png').replace('-', ' ')}](studies/{study.name}/{scale}/{name})"
 
 
 def _origin(results: Sequence[Result]) -> str:
