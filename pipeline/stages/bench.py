@@ -90,7 +90,9 @@ def _measure(
         done()
     found: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
     found["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
-    found["launches_per_step"] = engine.launches()
+    counts = engine.kernels_and_launches()
+    if counts is not None:
+        found["kernels_per_step"], found["launches_per_step"] = counts
     return {
         **_figures(subject, ours, theirs),
         "warm_up_seconds": round(warm_up, 2),
@@ -223,6 +225,9 @@ def _print(found: dict[str, Any], path: Path) -> None:
         ("peak of a step", f"{found['peak_mb']} MB", "what tensors hold, images apart"),
         ("process", f"{after} MB", f"{before} MB after the first epoch"),
     ]
+    if "kernels_per_step" in found:
+        kernels, launches = found["kernels_per_step"], found["launches_per_step"]
+        rows.append(("kernels", f"{kernels} a step", f"by {launches} launches of the host"))
     rows += _growth_rows(found) if "fold_seconds" in found else []
     say_table("bench", rows)
     print(f"written: {path}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,9 +21,10 @@ from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution, for_network, with_convs
 from pipeline.training.folds import assign_folds
-from pipeline.training.loop import gradients, train_epoch, train_fold
+from pipeline.training.loop import train_epoch, train_fold
 from pipeline.training.recipes import Recipe, make_recipe
 from pipeline.training.state import TrainingState, start_training
+from pipeline.training.step import plain_step, take_step
 
 
 @dataclass(slots=True)
@@ -46,27 +46,33 @@ class Engine:
     def peak_bytes(self) -> int:
         """Bytes that tensors hold at the fullest moment of a training step, images apart."""
         state = self.state
-        images, labels = next(epoch_batches(self.data, self.recipe, state.batch, seed=0))
-        self._step(images, labels)
+        images, labels = self._batch()
+
+        def step() -> None:
+            plain_step(state, images, labels)
+            state.optimizer.zero_grad(set_to_none=True)  # gradients are the step's, not resident
+
+        step()
         resident = resident_bytes(state.model, state.optimizer, images, labels)
-        step = partial(self._step, images, labels)
         return resident + live_set(step, images.device.type).peak
 
-    def launches(self) -> int | None:
-        """Kernels that a training step starts on a GPU; None on a CPU."""
-        state = self.state
-        images, labels = next(epoch_batches(self.data, self.recipe, state.batch, seed=0))
+    def kernels_and_launches(self) -> tuple[int, int] | None:
+        """Kernels that a training step runs on a GPU, and what the host launches for it.
+
+        None on a CPU. A recorded step is one launch, and a few for what it copies in.
+        """
+        images, labels = self._batch()
         if images.device.type != "cuda":
             return None
-        with profile(activities=[ProfilerActivity.CUDA]) as seen:
-            self._step(images, labels)
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+            take_step(self.state, images, labels)
             torch.cuda.synchronize()
-        return len([event for event in seen.events() if event.device_type == DeviceType.CUDA])
+        kernels = [event for event in seen.events() if event.device_type == DeviceType.CUDA]
+        launches = [event for event in seen.events() if "Launch" in event.name]
+        return len(kernels), len(launches)
 
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        gradients(self.state, images, labels)
-        self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        return next(epoch_batches(self.data, self.recipe, self.state.batch, seed=0))
 
 
 @dataclass(frozen=True, slots=True)

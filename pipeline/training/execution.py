@@ -28,6 +28,7 @@ class Execution:
         device: cpu or cuda.
         precision: fp32, bf16 or fp16; the format of convolutions and matrix products.
         compile: whether the training step goes through `torch.compile`.
+        graphs: whether training steps are recorded as a CUDA graph and replayed.
         norms: whose code computes batch norms in training, native (this project's) or torch.
         micro_batch: images that pass through the network at once; 0 for the whole batch.
         threads: of the CPU, for each process that trains.
@@ -38,6 +39,7 @@ class Execution:
     device: str
     precision: str
     compile: bool = False
+    graphs: bool = False
     norms: str = "torch"
     micro_batch: int = 0
     threads: int = 1
@@ -72,6 +74,8 @@ class Execution:
         values = {"device": self.device, "precision": self.precision, "compile": self.compile}
         if self.device == "cpu":
             values |= {"norms": self.norms, "threads": self.threads}
+        else:
+            values |= {"graphs": self.graphs}
         rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
         at_once = str(self.micro_batch) if self.micro_batch else "all"
         rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
@@ -101,8 +105,8 @@ def choose_execution(
     Args:
         device: auto, cpu or cuda.
         pixels: how many the run trains on in all; decides whether compiling pays.
-        asked: what the user decided himself: precision, compile (on, off), norms, micro_batch,
-            threads.
+        asked: what the user decided himself: precision, compile (on, off), graphs (on, off), norms,
+            micro_batch, threads.
 
     Raises:
         ConfigError: there is no such device or value, or the device cannot run this torch.
@@ -120,6 +124,7 @@ def choose_execution(
         compile_, why_compile = _one_of("compile", asked, ["on", "off"]) == "on", _ASKED
     else:
         compile_, why_compile = compile_decision(device, pixels, native_norms=norms == "native")
+    graphs, why_graphs = _graphs(device, asked)
     micro_batch, why_micro_batch = 0, "halved where memory runs out"
     if "micro_batch" in asked:
         micro_batch, why_micro_batch = _count("micro_batch", asked["micro_batch"]), _ASKED
@@ -127,6 +132,7 @@ def choose_execution(
         "device": why_device,
         "precision": why_precision,
         "compile": why_compile,
+        "graphs": why_graphs,
         "norms": why_norms,
         "micro_batch": why_micro_batch,
         "threads": why_threads,
@@ -135,6 +141,7 @@ def choose_execution(
         device=device,
         precision=precision,
         compile=compile_,
+        graphs=graphs,
         norms=norms,
         micro_batch=micro_batch,
         threads=threads,
@@ -200,6 +207,15 @@ def _precision(device: str) -> tuple[str, str]:
     if device == "cuda":
         return precision_for(torch.cuda.get_device_capability())
     return cpu_precision()
+
+
+def _graphs(device: str, asked: Mapping[str, str]) -> tuple[bool, str]:
+    if "graphs" not in asked:
+        return device == "cuda", "a step is recorded, then started as one"
+    graphs = _one_of("graphs", asked, ["on", "off"]) == "on"
+    if graphs and device != "cuda":
+        raise ConfigError(f"graphs=on is not possible on {device}; choose graphs=off")
+    return graphs, _ASKED
 
 
 def _norms(device: str, asked: Mapping[str, str]) -> tuple[str, str]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from pipeline.errors import ConfigError
 from pipeline.training import group
@@ -23,6 +21,7 @@ from pipeline.training.memory import peak_memory
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState
+from pipeline.training.step import take_step
 
 
 def train_fold(
@@ -69,10 +68,7 @@ def train_epoch(
         torch.manual_seed(derive_seed(seed, "dropout") + group.rank())
         state.loss_sum.zero_()
     for images, labels in epoch_batches(data, recipe, state.batch, seed, skip=state.step):
-        state.loss_sum += gradients(state, shrink(images, side), labels)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
+        state.loss_sum += take_step(state, shrink(images, side), labels)
         state.schedule.step()
         if state.average:
             state.average.update()
@@ -87,42 +83,6 @@ def _is_due(deadline: Deadline) -> bool:
     if due:
         deadline.set_off()
     return due
-
-
-def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
-    """The mean loss of a batch; its gradients are left in the parameters.
-
-    Out of memory, the micro-batch is halved and the batch goes through again: the gradients are of
-    the same batch, but batch norm sees fewer images at a time.
-    """
-    while True:
-        try:
-            return _accumulate(state, images, labels)
-        except torch.OutOfMemoryError as err:
-            state.optimizer.zero_grad(set_to_none=True)
-            if state.micro_batch < 4 or group.size() > 1:
-                raise ConfigError(
-                    f"out of memory with {state.micro_batch} images of "
-                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller "
-                    "size or batch"
-                ) from err
-            state.micro_batch = state.micro_batch // 2
-            tqdm.write(
-                f"out of memory: {state.micro_batch} images at once from here on, still "
-                f"{state.batch} a step; batch norm sees the smaller number",
-                file=sys.stderr,
-            )
-
-
-def _accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
-    total = torch.zeros_like(state.loss_sum)
-    for part, target in zip(
-        images.split(state.micro_batch), labels.split(state.micro_batch), strict=True
-    ):
-        loss = state.loss(part, target) * (len(part) / len(images))
-        state.scaler.scale(loss).backward()
-        total += loss.detach()
-    return total
 
 
 def finish_epoch(

@@ -26,6 +26,7 @@ from pipeline.training.keeping import BestEpoch
 from pipeline.training.losses import loss_of_labels
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.recipes import Recipe
+from pipeline.training.recording import Recording
 from pipeline.training.schedules import make_schedule
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -68,6 +69,7 @@ class TrainingState:
         is_frozen: whether the classifier alone learns.
         average: of the model's weights, where the recipe wants it.
         best: the epoch to keep, where the recipe does not keep the last.
+        recording: takes the steps where they are recorded as a CUDA graph.
     """
 
     model: nn.Module
@@ -86,6 +88,7 @@ class TrainingState:
     is_frozen: bool = False
     average: Average | None = None
     best: BestEpoch | None = None
+    recording: Recording | None = None
 
     @property
     def validated(self) -> nn.Module:
@@ -222,6 +225,7 @@ def start_training(
         make_loss=make_loss,
         average=Average(model, recipe.ema) if recipe.ema else None,
         best=BestEpoch(metric) if recipe.keep == "best" else None,
+        recording=Recording() if execution.graphs and group.size() == 1 else None,
     )
 
 

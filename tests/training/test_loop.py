@@ -16,10 +16,11 @@ from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import CHECKPOINT, run_fold
-from pipeline.training.loop import evaluate, gradients, train_fold
+from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.state import start_training
+from pipeline.training.step import gradients
 from pipeline.training.tables import read_probabilities
 from tests.training.runs import FP32, NETWORK, make_run
 

@@ -1,0 +1,89 @@
+"""One training step: the gradients of a batch, then the optimiser's update."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.errors import ConfigError
+from pipeline.training import group
+
+if TYPE_CHECKING:
+    from pipeline.training.state import TrainingState
+
+
+def take_step(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    """Move the network by one batch; its mean loss comes back, on the device.
+
+    Raises:
+        ConfigError: one image is too many for the memory.
+    """
+    if state.recording:
+        return state.recording.step(state, images, labels)
+    return plain_step(state, images, labels)
+
+
+def plain_step(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    """`take_step`, with every kernel launched by the host.
+
+    Raises:
+        ConfigError: one image is too many for the memory.
+    """
+    loss = gradients(state, images, labels)
+    update(state)
+    return loss
+
+
+def update(state: TrainingState) -> None:
+    """Let the optimiser take its step, unless the scaled gradients overflowed."""
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+
+
+def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of a batch; its gradients are left in the parameters.
+
+    Out of memory, the micro-batch is halved and the batch goes through again: the gradients are of
+    the same batch, but batch norm sees fewer images at a time.
+
+    Raises:
+        ConfigError: one image is too many for the memory.
+    """
+    while True:
+        try:
+            return accumulate(state, images, labels)
+        except torch.OutOfMemoryError as err:
+            state.optimizer.zero_grad(set_to_none=True)
+            if state.micro_batch < 4 or group.size() > 1:
+                raise ConfigError(
+                    f"out of memory with {state.micro_batch} images of "
+                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller "
+                    "size or batch"
+                ) from err
+            state.micro_batch = state.micro_batch // 2
+            tqdm.write(
+                f"out of memory: {state.micro_batch} images at once from here on, still "
+                f"{state.batch} a step; batch norm sees the smaller number",
+                file=sys.stderr,
+            )
+
+
+def accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+    """`gradients` with the micro-batch as it is.
+
+    Raises:
+        torch.OutOfMemoryError: there are too many images in it.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros_like(state.loss_sum)
+    for part, target in zip(
+        images.split(state.micro_batch), labels.split(state.micro_batch), strict=True
+    ):
+        loss = state.loss(part, target) * (len(part) / len(images))
+        state.scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
