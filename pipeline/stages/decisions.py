@@ -12,16 +12,8 @@ from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.data.cache import TensorCache
 from pipeline.stages.console import say
 from pipeline.training.augment import shrink
-from pipeline.training.execution import (
-    Execution,
-    choose_execution,
-    for_network,
-    whole_number,
-    with_convs,
-    with_together,
-)
+from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
 from pipeline.training.run import RECORD, Run
-from pipeline.training.together import folds_at_once
 
 
 def make_executable(run: Run, data: TensorCache) -> None:
@@ -45,9 +37,6 @@ def decide(run: Run, data: TensorCache) -> Execution:
     model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
     smallest = shrink(images[:2], run.recipe.side_for(0, min(images.shape[1:3])))
     execution = for_network(execution, model, smallest, asked)
-    wanted = whole_number("together", asked["together"]) if "together" in asked else None
-    together = folds_at_once(execution, model, run.recipe, images.shape, count, wanted)
-    execution = with_together(execution, *together)
     return with_convs(execution, _decide_convs(convolutions, run, execution, model, images))
 
 

@@ -11,16 +11,7 @@ from pipeline.workspace import Workspace
 
 HOSTS = ("auto", "kaggle", "local")
 LAUNCHES = ("auto", "ddp", "ray")
-DECISIONS = (
-    "device",
-    "precision",
-    "compile",
-    "graphs",
-    "norms",
-    "micro_batch",
-    "threads",
-    "together",
-)
+DECISIONS = ("device", "precision", "compile", "graphs", "norms", "micro_batch", "threads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +45,7 @@ class Settings:
     """How the convolutions compute: auto times those that the variant offers."""
     set: str = ""
     """NAME=VALUE, separated by spaces: any field of the recipe, or device, precision, compile,
-    graphs, norms, micro_batch, threads, together."""
+    graphs, norms, micro_batch, threads."""
     budget: str = ""
     """Stop training after this time, such as 11h or 1h30m; run again to go on."""
     launch: str = "auto"

@@ -32,7 +32,6 @@ class Execution:
         norms: whose code computes batch norms in training, native (this project's) or torch.
         micro_batch: images that pass through the network at once; 0 for the whole batch.
         threads: of the CPU, for each process that trains.
-        together: folds that one GPU trains at the same time.
         convs: the execution of each convolution by its path in the network.
         reasons: why, by field.
     """
@@ -44,7 +43,6 @@ class Execution:
     norms: str = "torch"
     micro_batch: int = 0
     threads: int = 1
-    together: int = 1
     convs: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,7 +75,7 @@ class Execution:
         if self.device == "cpu":
             values |= {"norms": self.norms, "threads": self.threads}
         else:
-            values |= {"graphs": self.graphs, "together": self.together}
+            values |= {"graphs": self.graphs}
         rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
         at_once = str(self.micro_batch) if self.micro_batch else "all"
         rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
@@ -120,7 +118,7 @@ def choose_execution(
         precision, why_precision = _one_of("precision", asked, list(DTYPES)), _ASKED
     threads, why_threads = usable_threads()
     if "threads" in asked:
-        threads, why_threads = whole_number("threads", asked["threads"]), _ASKED
+        threads, why_threads = _count("threads", asked["threads"]), _ASKED
     norms, why_norms = _norms(device, asked)
     if "compile" in asked:
         compile_, why_compile = _one_of("compile", asked, ["on", "off"]) == "on", _ASKED
@@ -129,7 +127,7 @@ def choose_execution(
     graphs, why_graphs = _graphs(device, asked)
     micro_batch, why_micro_batch = 0, "halved where memory runs out"
     if "micro_batch" in asked:
-        micro_batch, why_micro_batch = whole_number("micro_batch", asked["micro_batch"]), _ASKED
+        micro_batch, why_micro_batch = _count("micro_batch", asked["micro_batch"]), _ASKED
     reasons = {
         "device": why_device,
         "precision": why_precision,
@@ -168,12 +166,6 @@ def for_network(
     )
     reasons = {**execution.reasons, "precision": f"{reason} gradients"}
     return replace(execution, precision="fp32", reasons=reasons)
-
-
-def with_together(execution: Execution, together: int, reason: str) -> Execution:
-    """The same execution with the number of folds that train at the same time decided."""
-    reasons = {**execution.reasons, "together": reason}
-    return replace(execution, together=together, reasons=reasons)
 
 
 def with_convs(execution: Execution, convs: Mapping[str, str]) -> Execution:
@@ -251,12 +243,7 @@ def _one_of(name: str, asked: Mapping[str, str], choices: list[str]) -> str:
     return asked[name]
 
 
-def whole_number(name: str, text: str) -> int:
-    """What was asked for under `name`.
-
-    Raises:
-        ConfigError: it is no number from 1.
-    """
+def _count(name: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{name}={text!r}: a whole number from 1")
     return int(text)

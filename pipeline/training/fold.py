@@ -25,7 +25,7 @@ from pipeline.training.placement import near
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.pseudo import pseudo_hash, with_pseudo
 from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
-from pipeline.training.seeds import PROCESS_STATE, derive_seed
+from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState, start_training
 from pipeline.training.tables import probability_table, write_probabilities
 
@@ -104,11 +104,10 @@ def _fold_data(run: Run, data: TensorCache, number: int, device: torch.device) -
 
 
 def _start(run: Run, data: FoldData, seed: int, number: int) -> TrainingState:
+    torch.manual_seed(derive_seed(seed, "initialise"))
     given = run.network.normalisation
     mean, std = given or channel_statistics(data.images, data.labelled)
-    with PROCESS_STATE:
-        torch.manual_seed(derive_seed(seed, "initialise"))
-        model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
+    model = run.network.build(mean, std, run.weights_file).to(data.labels.device)
     apply_executions(model, dict(run.execution.convs))
     return start_training(
         model, data, run.recipe, run.execution, _identity(run, number), run.metric

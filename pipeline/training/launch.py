@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 
 import torch
 
-from pipeline.data.cache import TensorCache, load_cache
+from pipeline.data.cache import load_cache
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
 from pipeline.training.fold import run_fold
@@ -53,38 +53,10 @@ def train_on_devices(
 def _train_here(
     runs: Sequence[Run], cache: Path, device: torch.device, on_epoch: OnEpoch, deadline: Deadline
 ) -> None:
-    data, tasks = load_cache(cache), missing_folds(runs, cache)
-    at_once = min(run.execution.together for run in runs)
-    if at_once > 1:
-        _train_together(tasks, data, device, at_once, on_epoch, deadline)
-        return
-    for task in tasks:
+    data = load_cache(cache)
+    for task in missing_folds(runs, cache):
         task.run.execution.prepare_process()
         run_fold(task.run, data, task.number, device, _of_task(on_epoch, task), deadline)
-
-
-def _train_together(
-    tasks: Sequence[Task],
-    data: TensorCache,
-    device: torch.device,
-    at_once: int,
-    on_epoch: OnEpoch,
-    deadline: Deadline,
-) -> None:
-    """Several folds at a time, each in a thread and on a stream of its own."""
-
-    def train(task: Task) -> None:
-        deadline.check()
-        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
-            run_fold(task.run, data, task.number, device, _of_task(on_epoch, task), deadline)
-
-    with ThreadPoolExecutor(at_once) as pool:
-        turns = [pool.submit(train, task) for task in tasks]
-        failed = _first_failure(turns, deadline)
-        if failed:
-            deadline.set_off()
-    for turn in [failed, *turns] if failed else turns:
-        turn.result()
 
 
 def _of_task(on_epoch: OnEpoch, task: Task) -> Callable[[EpochMetrics], None]:

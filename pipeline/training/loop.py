@@ -19,7 +19,7 @@ from pipeline.training.keeping import validation_score
 from pipeline.training.losses import plain_losses
 from pipeline.training.memory import peak_memory
 from pipeline.training.recipes import Recipe
-from pipeline.training.seeds import PROCESS_STATE, derive_seed
+from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics, TrainingState
 from pipeline.training.step import take_step
 
@@ -65,8 +65,7 @@ def train_epoch(
     """One pass over the training images at size `side`, or what the deadline leaves of it."""
     state.to_training()
     if state.step == 0:
-        with PROCESS_STATE:
-            torch.manual_seed(derive_seed(seed, "dropout") + group.rank())
+        torch.manual_seed(derive_seed(seed, "dropout") + group.rank())
         state.loss_sum.zero_()
     for images, labels in epoch_batches(data, recipe, state.batch, seed, skip=state.step):
         state.loss_sum += take_step(state, shrink(images, side), labels)

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from pipeline.training.seeds import PROCESS_STATE
 from pipeline.training.step import accumulate, plain_step, update
 
 if TYPE_CHECKING:
@@ -99,11 +98,11 @@ class Recording:
         rates = [torch.tensor(float(group["lr"]), device=images.device) for group in groups]
         graph, images, labels = torch.cuda.CUDAGraph(), images.clone(), labels.clone()
         try:
-            with (
-                PROCESS_STATE,
-                torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
-                _rates(state.optimizer, rates),
-            ):
+            # Only this thread keeps to what can be recorded: another may be pinning a next batch.
+            recorder = torch.cuda.graph(
+                graph, stream=self._stream, capture_error_mode="thread_local"
+            )
+            with recorder, _rates(state.optimizer, rates):
                 loss = accumulate(state, images, labels)
                 if with_update:
                     state.optimizer.step()

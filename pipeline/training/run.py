@@ -144,13 +144,9 @@ class Run:
         return self.folder / f"pseudo{number}.csv" if PSEUDO in self.record else None
 
     def fold_seconds(self, number: int) -> float:
-        """What the epochs of a trained fold took, compiling and validation included.
-
-        Of folds that trained at the same time each counts its share.
-        """
-        together = int(self._part("execution").get("together", 1))
+        """What the epochs of a trained fold took, compiling and validation included."""
         lines = (self.fold(number) / METRICS).read_text(encoding="utf-8").splitlines()
-        return float(sum(json.loads(line)["seconds"] for line in lines)) / together
+        return float(sum(json.loads(line)["seconds"] for line in lines))
 
     def missing_folds(self) -> list[int]:
         """The folds that are not trained yet."""

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-
-# Held while a fold uses what torch has once for the whole process (its default generators, the
-# recording of a graph): on a large GPU folds train in threads.
-PROCESS_STATE = threading.Lock()
 
 
 def derive_seed(*path: int | str) -> int:

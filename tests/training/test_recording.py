@@ -1,24 +1,20 @@
-"""Recorded steps, and folds trained together, do what plain training does. Needs a GPU."""
+"""Recorded steps do what plain ones do. Needs a GPU."""
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import BudgetError
 from pipeline.training.batches import FoldData
 from pipeline.training.deadline import Deadline
 from pipeline.training.execution import choose_execution
-from pipeline.training.launch import train_on_devices
 from pipeline.training.loop import train_fold
 from pipeline.training.recipes import Recipe
 from pipeline.training.recording import WARM_UP_STEPS
 from pipeline.training.state import start_training
 from pipeline.training.step import take_step
-from pipeline.training.tables import read_probabilities
-from tests.training.runs import NETWORK, make_run, write_cache
+from tests.training.runs import NETWORK
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -125,50 +121,3 @@ def test_a_network_that_waits_for_the_device_goes_on_plainly(fold_data, capsys):
     assert not state.recording.is_replaying
     assert "training steps cannot be recorded and are launched" in capsys.readouterr().err
     assert torch.isfinite(take_step(state, images, labels))
-
-
-@pytest.fixture
-def folds_of(tmp_path, digits):
-    def train(name, **decisions):
-        folder = tmp_path / name
-        folder.mkdir()
-        cache = tmp_path / f"{name}-cache"
-        write_cache(digits, cache)
-        settings = {"device": "cuda", "graphs": True, "dropout": 0.0, "learning_rate": 0.05}
-        run = make_run(folder, digits, epochs=4, **settings, **decisions)
-        train_on_devices([run], cache, lambda task, metrics: None, Deadline())
-        tables = [read_probabilities(run.fold(number) / "oof.csv") for number in run.folds]
-        return np.concatenate([table.to_numpy() for table in tables])
-
-    return train
-
-
-def test_folds_trained_together_predict_as_those_trained_in_turn(folds_of):
-    in_turn, together = folds_of("in-turn"), folds_of("together", together=4)
-
-    assert np.abs(in_turn - together).mean() < 0.01
-    assert (in_turn.argmax(1) == together.argmax(1)).mean() > 0.97
-
-
-def test_folds_trained_together_stop_at_the_deadline_and_go_on(tmp_path, digits, folds_of):
-    folder, cache = tmp_path / "stopped", tmp_path / "cache"
-    folder.mkdir()
-    write_cache(digits, cache)
-    choices = {"device": "cuda", "graphs": True, "dropout": 0.0, "learning_rate": 0.05}
-    run = make_run(folder, digits, epochs=4, together=4, **choices)
-    with pytest.raises(BudgetError):
-        train_on_devices([run], cache, lambda task, metrics: None, Deadline.after(0.0))
-    epochs, late = [], Deadline()
-
-    def stop_after_some(task, metrics):
-        epochs.append(metrics)
-        if len(epochs) == 6:
-            late.set_off()
-
-    with pytest.raises(BudgetError):
-        train_on_devices([run], cache, stop_after_some, late)
-    train_on_devices([run], cache, lambda task, metrics: None, Deadline())
-
-    tables = [read_probabilities(run.fold(number) / "oof.csv") for number in run.folds]
-    resumed = np.concatenate([table.to_numpy() for table in tables])
-    assert np.abs(resumed - folds_of("whole")).mean() < 0.01
