@@ -16,7 +16,7 @@ WEIGHTS ?= auto## to start from: auto (what `make weights` made, else none), non
 HOST = auto## auto (kaggle with credentials, else local), kaggle or local
 FORCE ?=## 1 uploads even what was uploaded before
 EXECUTION ?= auto## how the convolutions compute; auto times what the variant offers
-SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, threads
+SET ?=## NAME=VALUE ... for any field of the recipe, or device, precision, compile, graphs, threads
 LAUNCH ?= auto## where folds train: auto (a GPU each, or the CPU), ddp (all GPUs one fold), ray (a cluster)
 BUDGET ?=## stop training after this time, such as 11h; run again to go on (push does so itself)
 RUN ?=## a finished run by name: predict, submission, submit, export, audit, report take it, calibrate, thresholds, pseudo need it
