@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class Recipe:
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
         small_side: the side of a shrunk image as a fraction; none gets below 16 pixels.
         frozen: fraction of the epochs, the first ones, in which the classifier alone learns.
+        clip: largest norm of all gradients of a step together; 0: none is too large.
         ema: decay per step of a moving average over weights and batch norm's statistics, which is
             then what is validated, predicts and is saved; 0: the weights themselves.
         keep: the epoch that predicts and is saved: last, or best, the one with the best validation
@@ -67,6 +69,7 @@ class Recipe:
     small_epochs: float = 0.0
     small_side: float = 1.0
     frozen: float = 0.0
+    clip: float = 0.0
     ema: float = 0.0
     keep: str = "last"
 
@@ -84,6 +87,8 @@ class Recipe:
             raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
         if not 0 <= self.frozen <= 1:
             raise ConfigError(f"frozen={self.frozen}: choose a fraction from 0 to 1")
+        if not 0 <= self.clip < math.inf:
+            raise ConfigError(f"clip={self.clip}: choose a norm above 0, such as 1, or 0 for none")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema={self.ema}: choose a decay from 0 to below 1, such as 0.98")
         if self.keep == "best" and self._shrinks(self.epochs - 1):

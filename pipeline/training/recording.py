@@ -105,7 +105,7 @@ class Recording:
             with recorder, _rates(state.optimizer, rates):
                 loss = accumulate(state, images, labels)
                 if with_update:
-                    state.optimizer.step()
+                    update(state)
         except RuntimeError as err:  # out of memory, or the network waits for the device
             self.problem = next(iter(str(err).strip().splitlines()), type(err).__name__)
             message = f"training steps cannot be recorded and are launched: {self.problem}"

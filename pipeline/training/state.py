@@ -69,6 +69,7 @@ class TrainingState:
         is_frozen: whether the classifier alone learns.
         average: of the model's weights, where the recipe wants it.
         best: the epoch to keep, where the recipe does not keep the last.
+        clip: the largest norm of a step's gradients; 0 for any.
         recording: takes the steps where they are recorded as a CUDA graph.
     """
 
@@ -88,6 +89,7 @@ class TrainingState:
     is_frozen: bool = False
     average: Average | None = None
     best: BestEpoch | None = None
+    clip: float = 0.0
     recording: Recording | None = None
 
     @property
@@ -225,6 +227,7 @@ def start_training(
         make_loss=make_loss,
         average=Average(model, recipe.ema) if recipe.ema else None,
         best=BestEpoch(metric) if recipe.keep == "best" else None,
+        clip=recipe.clip,
         recording=Recording() if execution.graphs and group.size() == 1 else None,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError
@@ -39,7 +40,15 @@ def plain_step(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def update(state: TrainingState) -> None:
-    """Let the optimiser take its step, unless the scaled gradients overflowed."""
+    """Let the optimiser take its step, unless the scaled gradients overflowed.
+
+    Where the recipe clips, all gradients together are first scaled down to the norm that it allows
+    (Pascanu et al. 2013, arXiv:1211.5063).
+    """
+    if state.clip:
+        state.scaler.unscale_(state.optimizer)
+        groups = state.optimizer.param_groups
+        clip_grad_norm_([p for group in groups for p in group["params"]], state.clip)
     state.scaler.step(state.optimizer)
     state.scaler.update()
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.utils import parameters_to_vector
 
 from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION
@@ -20,7 +21,7 @@ from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.state import start_training
-from pipeline.training.step import gradients
+from pipeline.training.step import gradients, plain_step
 from pipeline.training.tables import read_probabilities
 from tests.training.runs import FP32, NETWORK, make_run
 
@@ -160,6 +161,26 @@ def test_one_image_too_many_for_the_memory_is_told(fold_data):
     state.loss = loss
     with pytest.raises(ConfigError, match="out of memory with 2 images of 8x8x1 at once"):
         gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+
+@pytest.mark.parametrize("micro_batch", [0, 8])
+def test_clipped_gradients_keep_their_direction(fold_data, micro_batch):
+    moved = []
+    for clip in (0.0, 0.01):
+        torch.manual_seed(0)
+        model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
+        recipe = Recipe(epochs=1, batch_size=32, momentum=0.0, weight_decay=0.0, clip=clip)
+        execution = replace(FP32, micro_batch=micro_batch)
+        state = start_training(model, fold_data, replace(recipe, dropout=0.0), execution)
+        before = parameters_to_vector(model.parameters()).detach().clone()
+        plain_step(state, fold_data.images[:32], fold_data.labels[:32])
+        rate = state.optimizer.param_groups[0]["lr"]
+        moved.append((parameters_to_vector(model.parameters()).detach() - before) / rate)
+    free, clipped = moved
+
+    assert free.norm() > 0.02
+    assert clipped.norm() == pytest.approx(0.01, rel=1e-2)
+    assert torch.cosine_similarity(free, clipped, 0) > 0.999
 
 
 @pytest.mark.parametrize(

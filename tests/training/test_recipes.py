@@ -43,3 +43,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         make_recipe(str(tmp_path / "gone.json"))
     with pytest.raises(ConfigError, match="choose from finetune, published, quick"):
         make_recipe("fast")
+
+
+@pytest.mark.parametrize("clip", ["-1", "inf", "nan"])
+def test_what_is_no_norm_to_clip_at_is_refused(clip):
+    with pytest.raises(ConfigError, match=r"clip=.*: choose a norm above 0"):
+        make_recipe("smoke", {"clip": clip})

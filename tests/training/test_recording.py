@@ -29,6 +29,7 @@ RECIPES = {
     ),
     "rmsprop": Recipe(epochs=2, batch_size=32, optimizer="nntrain-rmsprop", learning_rate=1e-3),
     "mixup": replace(GENTLE, mixup=0.5),
+    "clipped": replace(GENTLE, clip=0.5),
     "average": replace(GENTLE, ema=0.9),
     "frozen": Recipe(epochs=2, batch_size=32, frozen=0.5, optimizer="adamw", learning_rate=1e-3),
     "small": replace(GENTLE, small_epochs=0.5, small_side=0.5),
