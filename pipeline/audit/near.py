@@ -9,20 +9,27 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.audit.hashes import close_pairs, perceptual_hashes
-from pipeline.audit.similarity import aligned_similarity, dot_products, unit_details
+from pipeline.audit.similarity import (
+    aligned_similarity,
+    dot_products,
+    stretched_similarity,
+    unit_details,
+)
 from pipeline.audit.views import Floats, Images, View, chunks, details
 
-RADIUS = 16
+RADIUS = 20
 SIMILARITY = 0.85
 _SHARE_OF_DISTANCE = 0.2
+# What can be stretched to fit agrees more by chance.
+_STRETCHED_BONUS = 0.02
 _UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
-_WORTH_ALIGNING = 0.4
+_WORTH_ALIGNING, _WORTH_STRETCHING = 0.3, 0.5
 _FLAT = 1.0  # grey levels
 _VIEWS = (
     View(),
     *(View(down=down, right=right) for down, right in ((0, 2), (2, 0), (2, 2), (2, -2))),
-    View(side=28),
-    *(View(side=28, down=down, right=right) for down in (-2, 2) for right in (-2, 2)),
+    View(28, 28),
+    *(View(28, 28, down=down, right=right) for down in (-2, 2) for right in (-2, 2)),
 )
 """Where the other image is looked for; as every pair is met in both orders, so is its inverse."""
 
@@ -76,7 +83,7 @@ def required_similarity(grey: Images) -> float:
 def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     """All pairs of near duplicates among grey images [N, 32, 32], sorted; flat images have none.
 
-    Candidates are pairs whose hashes differ in at most 16 of 63 bits in one of ten views (twenty
+    Candidates are pairs whose hashes differ in at most 20 of 63 bits in one of ten views (twenty
     with `mirror`: mirrored copies count); those whose details agree by `required` at the best
     alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
     pixels is linear in the candidates, of which there are many only where all images look alike.
@@ -86,10 +93,11 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     views = [*_VIEWS, *(replace(view, mirrored=True) for view in _VIEWS)] if mirror else [*_VIEWS]
     best: dict[tuple[int, int], tuple[float, bool]] = {}
     for view in tqdm(views, desc="near duplicates", unit="view", dynamic_ncols=True):
-        for i, j, similarity in zip(*_pairs_in(view, whole, required), strict=True):
+        for i, j, similarity in zip(*_likely_in(view, whole), strict=True):
             pair = (min(i, j), max(i, j))
             best[pair] = max(best.get(pair, (-1.0, False)), (similarity, view.mirrored))
-    pairs = sorted(best)
+    _stretch_doubtful(best, whole.images, required)
+    pairs = sorted(pair for pair, (similarity, _) in best.items() if similarity >= required)
     places = textured[np.array(pairs, dtype=np.int64).reshape(-1, 2)]
     return Pairs(
         first=places[:, 0],
@@ -99,9 +107,7 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     )
 
 
-def _pairs_in(
-    view: View, whole: _Seen, required: float
-) -> tuple[list[int], list[int], list[float]]:
+def _likely_in(view: View, whole: _Seen) -> tuple[list[int], list[int], list[float]]:
     """Positions i and j, and the similarity of image i to image j in this view."""
     images = whole.images
     seen = _Seen.of(images, view)
@@ -110,11 +116,27 @@ def _pairs_in(
         i, j = _where(candidates[0] != candidates[1], *candidates)
         i, j = _where(dot_products(whole.units, i, seen.units, j) > _WORTH_ALIGNING, i, j)
         similarity = aligned_similarity(images[i], images[j], view)
-        same = similarity >= required
-        found[0].extend(i[same].tolist())
-        found[1].extend(j[same].tolist())
-        found[2].extend(similarity[same].tolist())
+        likely = similarity >= _WORTH_STRETCHING
+        found[0].extend(i[likely].tolist())
+        found[1].extend(j[likely].tolist())
+        found[2].extend(similarity[likely].tolist())
     return found
+
+
+def _stretch_doubtful(
+    best: dict[tuple[int, int], tuple[float, bool]], images: Images, required: float
+) -> None:
+    """Compare again, and closer, what is likely a pair but not alike enough so far."""
+    for mirrored in (False, True):
+        doubtful = [
+            pair
+            for pair, (similarity, is_mirrored) in best.items()
+            if similarity < required and is_mirrored == mirrored
+        ]
+        i, j = np.array(doubtful, dtype=np.int64).reshape(-1, 2).T
+        similarity = stretched_similarity(images[i], images[j], mirrored=mirrored)
+        for pair, closer in zip(doubtful, similarity.tolist(), strict=True):
+            best[pair] = max(best[pair], (closer - _STRETCHED_BONUS, mirrored))
 
 
 def _where(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.audit.views import SIDE, Floats, Images, View, chunks, details
 
-_ZOOMS = (0.94, 1.0, 1.06)
+_ZOOMS = [(zoom, zoom) for zoom in (0.94, 1.0, 1.06)]
+# Of height and width apart: a crop may have taken an eighth at every border, or at one alone.
+_SCALES = (0.8, 0.86, 0.93, 1.0, 1.07, 1.15, 1.25)
+_STRETCHES = [(height, width) for height in _SCALES for width in _SCALES]
 _SLIDE = 2  # pixels of 32 in each direction
 _MARGIN = 4
-_PAIRS = 1024
+_PAIRS, _ZOOMS_AT_ONCE = 1024, 7
 
 
 def unit_details(grey: Images, view: View) -> Floats:
@@ -38,30 +46,45 @@ def aligned_similarity(first: Images, second: Images, view: View) -> Floats:
     The cosine between the middles of the two images' details (see `details`), the largest one
     over small shifts and zooms. Images [P, 32, 32], result [P].
     """
+    return _best_cosines(first, second, view, _ZOOMS)
+
+
+def stretched_similarity(first: Images, second: Images, *, mirrored: bool) -> Floats:
+    """The same for pairs of which either may show a part of the other, stretched to the whole.
+
+    Height and width are zoomed apart: sixteen times the work. Images [P, 32, 32], result [P].
+    """
+    view = View(mirrored=mirrored)
+    return np.maximum(
+        _best_cosines(first, second, view, _STRETCHES),
+        _best_cosines(second, first, view, _STRETCHES),
+    )
+
+
+def _best_cosines(
+    first: Images, second: Images, view: View, zooms: Sequence[tuple[float, float]]
+) -> Floats:
     best = np.full(len(first), -1, dtype=np.float32)
+    middle = slice(_MARGIN, SIDE - _MARGIN)
     for part in chunks(len(first), _PAIRS):
-        windows = _windows(details(first[part], View()))
-        for zoom in _ZOOMS:
-            middles = details(second[part], view.zoomed(zoom))[
-                :, _MARGIN : SIDE - _MARGIN, _MARGIN : SIDE - _MARGIN
-            ]
-            best[part] = np.maximum(best[part], _cosines(windows, middles))
+        windows = _unit(_windows(details(first[part], View())))
+        for start in range(0, len(zooms), _ZOOMS_AT_ONCE):
+            some = zooms[start : start + _ZOOMS_AT_ONCE]
+            seen = [details(second[part], view.zoomed(*zoom))[:, middle, middle] for zoom in some]
+            cosines = torch.bmm(windows, _unit(np.stack(seen, axis=1)).mT)
+            best[part] = np.maximum(best[part], cosines.amax(dim=(1, 2)).numpy())
     return best
 
 
 def _windows(images: Floats) -> Floats:
-    """All windows of the middle's size around the middle, [P, 5, 5, 24, 24]."""
+    """All windows of the middle's size around the middle, [P, 25, 24, 24]."""
     side = SIDE - 2 * _MARGIN
     reach = slice(_MARGIN - _SLIDE, SIDE - _MARGIN + _SLIDE)
-    return sliding_window_view(images[:, reach, reach], (side, side), axis=(1, 2))
+    windows = sliding_window_view(images[:, reach, reach], (side, side), axis=(1, 2))
+    return windows.reshape(len(images), -1, side, side)
 
 
-def _cosines(windows: Floats, middles: Floats) -> Floats:
-    """The largest cosine between a middle [P, 24, 24] and one of its windows."""
-    products = np.einsum("pyxij,pij->pyx", windows, middles)
-    squares = np.einsum("pyxij,pyxij->pyx", windows, windows) * np.einsum(
-        "pij,pij->p", middles, middles
-    ).reshape(-1, 1, 1)
-    cosines = np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
-    largest: Floats = cosines.max(axis=(1, 2))
-    return largest
+def _unit(images: Floats) -> Tensor:
+    """Images [P, K, 24, 24] as vectors [P, K, 576] of norm 1; of norm 0 where they are empty."""
+    vectors = torch.from_numpy(images.reshape(*images.shape[:2], -1))
+    return F.normalize(vectors, dim=-1)

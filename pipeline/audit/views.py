@@ -28,24 +28,25 @@ Floats: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A square window of an image, enlarged to the whole: its side and offset in pixels of 32."""
+    """A window of an image, enlarged to the whole: its size and offset in pixels of 32."""
 
-    side: float = SIDE
+    height: float = SIDE
+    width: float = SIDE
     down: float = 0
     right: float = 0
     mirrored: bool = False
 
-    def zoomed(self, factor: float) -> View:
-        """The window around the same centre, its side times `factor`."""
-        return replace(self, side=self.side * factor)
+    def zoomed(self, vertical: float, horizontal: float) -> View:
+        """The window around the same centre, its height and width times these factors."""
+        return replace(self, height=self.height * vertical, width=self.width * horizontal)
 
     def rows(self) -> Floats:
         """The matrix [32, 32] that resamples an image's rows."""
-        return _resampling(self.side, self.down)
+        return _resampling(self.height, self.down)
 
     def columns(self) -> Floats:
         """The matrix [32, 32] that resamples an image's columns."""
-        matrix = _resampling(self.side, self.right)
+        matrix = _resampling(self.width, self.right)
         return matrix[:, ::-1] if self.mirrored else matrix
 
 

@@ -53,11 +53,23 @@ def cropped(image: Pixels) -> Pixels:
     return np.asarray(Image.fromarray(image).crop(box).resize((SIDE, SIDE)))
 
 
+def cropped_and_stretched(image: Pixels) -> Pixels:
+    box = (4, 0, SIDE - 4, SIDE - 1)
+    return np.asarray(Image.fromarray(image).crop(box).resize((SIDE, SIDE)))
+
+
 def mirrored(image: Pixels) -> Pixels:
     return image[:, ::-1].copy()
 
 
-CHANGES: list[Callable[[Pixels], Pixels]] = [brightened, recompressed, resized, shifted, cropped]
+CHANGES: list[Callable[[Pixels], Pixels]] = [
+    brightened,
+    recompressed,
+    resized,
+    shifted,
+    cropped,
+    cropped_and_stretched,
+]
 
 
 def cache_of(train: Pixels, test: Pixels, labels: NDArray[np.int64] | None = None) -> TensorCache:
