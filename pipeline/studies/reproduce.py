@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from pipeline.artifacts import read_json, write_json
 from pipeline.errors import ConfigError
 from pipeline.stages.console import say, say_table
 from pipeline.stages.settings import HOSTS, Settings
@@ -62,9 +65,22 @@ def _measure_missing(bench: Bench, cells: Sequence[Cell]) -> None:
             continue
         bench.deadline.check()
         say("reproduce", f"{cell.study} {number}/{len(cells)}: {cell.name}")
-        start = time.monotonic()
-        outcome = cell.measure(bench, cell)
-        write_result(path, bench.scale, cell, outcome, time.monotonic() - start)
+        spent = bench.scratch / cell.study / bench.scale / f"{cell.name}.seconds.json"
+        with _adding_to(spent) as seconds:
+            outcome = cell.measure(bench, cell)
+        write_result(path, bench.scale, cell, outcome, seconds())
+        spent.unlink()
+
+
+@contextmanager
+def _adding_to(path: Path) -> Iterator[Callable[[], float]]:
+    """Seconds from the first start of a cell on, stops left out; kept where the cell is stopped."""
+    before = float(read_json(path)) if path.exists() else 0.0
+    start = time.monotonic()
+    try:
+        yield lambda: before + time.monotonic() - start
+    finally:
+        write_json(path, before + time.monotonic() - start)
 
 
 def _print(settings: Settings, study: Study, scale: str) -> None:
