@@ -39,5 +39,5 @@ def test_seconds_add_up_over_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     module.reproduce(settings, STUDY.name, "smoke", ["0"])
 
     (result,) = read_results(tmp_path, STUDY.name, "smoke")
-    assert result["seconds"] >= 3 * PART
+    assert result["seconds"] > 2.5 * PART
     assert not list(tmp_path.rglob("*.seconds.json"))
