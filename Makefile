@@ -140,8 +140,10 @@ lint: $(VENV)/installed ## ruff and mypy
 test: lint ## every check: lint, types and tests
 	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-soak: $(VENV)/installed ## what takes too long for make test: kills at random moments, growth of cost
-	@$(VENV)/bin/python -m pytest -m soak -v
+soak: $(VENV)/installed ## what takes too long for make test; writes tests/RELIABILITY.md
+	@report=$$(mktemp); $(VENV)/bin/python -m pytest -m soak -v -o junit_family=xunit1 \
+		--junit-xml=$$report; code=$$?; \
+		[ $$code -gt 1 ] || $(VENV)/bin/python -m tests.reliability $$report; rm $$report; exit $$code
 
 pins: ## write requirements.txt anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pipeline.errors import ConfigError
@@ -51,6 +51,8 @@ class DataSpec:
     def __post_init__(self) -> None:
         _one_of("layout", self.layout, LAYOUTS)
         _one_of("resize", self.resize, RESIZES)
+        for key in ("train", "train_labels", "test"):
+            _in_raw_folder(key, getattr(self, key))
         if self.size is not None and not 8 <= self.size <= 1024:
             raise ConfigError(f"size={self.size}: choose 8 to 1024 pixels")
 
@@ -67,6 +69,7 @@ class SubmissionSpec:
 
     def __post_init__(self) -> None:
         _one_of("values", self.values, VALUES)
+        _in_raw_folder("sample", self.sample)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +108,11 @@ class Competition:
 def _one_of(key: str, value: str | None, choices: tuple[str, ...]) -> None:
     if value is not None and value not in choices:
         raise ConfigError(f"{key}={value!r} is unknown; choose from {', '.join(choices)}")
+
+
+def _in_raw_folder(key: str, path: str | None) -> None:
+    if path is not None and (path.startswith("/") or ".." in PurePosixPath(path).parts):
+        raise ConfigError(f"{key}={path!r} is outside the raw folder; give a path from there")
 
 
 def shipped_competitions() -> list[str]:

@@ -83,15 +83,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         DataError: it is missing, or damaged, or of another kind.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as err:
-        reason = " ".join(str(err).split())
-        raise DataError(f"{path} is no safetensors file ({reason}); make it again") from err
+    tensors = read_tensors(path)
     own = {key for key in tensors if not key.startswith(_OF_NET)}
     if own != _BUFFERS:
         return tensors
     return {key.removeprefix(_OF_NET): tensors[key] for key in tensors.keys() - own}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        DataError: it is missing, or damaged, or of another kind.
+    """
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as err:
+        reason = " ".join(str(err).split())
+        raise DataError(f"{path} is no safetensors file ({reason}); make it again") from err
+    return tensors
 
 
 def classifier_parameters(model: nn.Module) -> set[nn.Parameter]:

@@ -27,10 +27,15 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         DataError: the file is damaged or holds something else.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError, ValueError) as err:
         raise DataError(
             f"{path} is not a checkpoint ({type(err).__name__}); delete it and rerun: the fold "
             "starts again"
         ) from err
+    if not isinstance(state, dict):
+        raise DataError(
+            f"{path} is not a checkpoint ({type(state).__name__}); delete it and rerun: the fold "
+            "starts again"
+        )
     return state

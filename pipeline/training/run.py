@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.artifacts import is_complete, read_json
 from pipeline.errors import ConfigError, DataError
 from pipeline.models import ImageClassifier, make_model
+from pipeline.models.pretrained import read_tensors
 from pipeline.training.execution import Execution
 from pipeline.training.recipes import Recipe
 
@@ -55,9 +55,13 @@ class Network:
         return ImageClassifier(net, mean, std)
 
     def load(self, folder: Path) -> ImageClassifier:
-        """The network as trained into a fold's folder."""
+        """The network as trained into a fold's folder.
+
+        Raises:
+            DataError: the weights there are damaged.
+        """
         model = self.build(torch.zeros(self.channels), torch.ones(self.channels))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(read_tensors(folder / WEIGHTS))
         return model
 
 

@@ -7,8 +7,11 @@ rules that the check has on top: the sample's order, no constant column, strictl
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -61,15 +64,23 @@ TEXTS = [
     *("cat", " cat", "Cat", "dog", '"dog"', "d\0g", '"d""g"', "02", "2", "1 ", "id", "label"),
 ]
 FIELDS = st.sampled_from(TEXTS) | st.text(max_size=3)
+Change = tuple[str, tuple[int, int], str]  # what, where, and the text that is put there
 SPOTS = st.tuples(st.integers(0, 4), st.integers(0, 3))
 CHANGES = st.one_of(
     st.tuples(st.just("field"), SPOTS, FIELDS),
     st.tuples(st.sampled_from(["drop", "repeat", "swap", "append"]), SPOTS, FIELDS),
     st.tuples(st.sampled_from(["insert line", "insert text"]), SPOTS, FIELDS),
 )
+CHANGED_FILES: dict[str, st.SearchStrategy[Any]] = {
+    "changes": st.lists(CHANGES, max_size=3),
+    "start": st.sampled_from(["", "\ufeff", "\ufeff\ufeff", "\n", " \n"]),
+    "newline": st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
+    "end": st.sampled_from(["", "\n", "\n\n", "\n  \n", ",", "\x1a"]),
+}
+FILES_OF_A_METRIC = -(-10_000 // len(WHOLE))
 
 
-def changed(lines: list[str], change: tuple[str, tuple[int, int], str]) -> list[str]:
+def changed(lines: list[str], change: Change) -> list[str]:
     """The lines with one change at (row, column or character)."""
     kind, (row, column), text = change
     lines = list(lines)
@@ -124,32 +135,64 @@ def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
     return refused, score_submission(csv, competition, solution).error
 
 
+def agreed_verdict(
+    folder: Path,
+    metric: str,
+    changes: list[Change],
+    start: str,
+    newline: str,
+    end: str,
+) -> str:
+    """What both say of the changed file: accepted or refused, or refused by a stricter check."""
+    lines = WHOLE[metric]
+    for change in changes:
+        lines = changed(lines, change)
+    content = (start + newline.join(lines) + end).encode("utf-8", "surrogatepass")
+    refused, unscorable = verdicts(folder, metric, content)
+    if unscorable:
+        assert refused, content
+        return "refused"
+    if refused:
+        assert STRICTER.search(refused), (content, refused)
+        return "refused by the check alone"
+    return "accepted"
+
+
 @pytest.mark.parametrize("metric", WHOLE)
-@given(
-    changes=st.lists(CHANGES, max_size=3),
-    start=st.sampled_from(["", "\ufeff", "\ufeff\ufeff", "\n", " \n"]),
-    newline=st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
-    end=st.sampled_from(["", "\n", "\n\n", "\n  \n", ",", "\x1a"]),
-)
+@given(**CHANGED_FILES)
 @example(changes=[("field", (1, 1), " 0.5")], start="\ufeff", newline="\r\n", end="\n")
 @settings(max_examples=200, deadline=None)
 def test_the_check_and_the_scorer_agree(
     tmp_path_factory: pytest.TempPathFactory,
     metric: str,
-    changes: list[tuple[str, tuple[int, int], str]],
+    changes: list[Change],
     start: str,
     newline: str,
     end: str,
 ) -> None:
-    lines = WHOLE[metric]
-    for change in changes:
-        lines = changed(lines, change)
-    content = (start + newline.join(lines) + end).encode("utf-8", "surrogatepass")
-    refused, unscorable = verdicts(tmp_path_factory.getbasetemp(), metric, content)
-    if unscorable:
-        assert refused
-    elif refused:
-        assert STRICTER.search(refused), (content, refused)
+    agreed_verdict(tmp_path_factory.getbasetemp(), metric, changes, start, newline, end)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("metric", WHOLE)
+def test_the_check_and_the_scorer_agree_on_ten_thousand_changed_files(
+    tmp_path: Path, metric: str, record_property: Callable[[str, object], None]
+) -> None:
+    """The same files each time; an equal share of them for every metric."""
+    counts: Counter[str] = Counter()
+
+    @settings(max_examples=FILES_OF_A_METRIC, deadline=None, derandomize=True, database=None)
+    @given(**CHANGED_FILES)
+    def judge(changes: list[Change], start: str, newline: str, end: str) -> None:
+        counts[agreed_verdict(tmp_path, metric, changes, start, newline, end)] += 1
+
+    judge()
+
+    record_property("cases", counts.total())
+    for verdict, count in counts.items():
+        record_property(verdict, count)
+    assert counts.total() >= FILES_OF_A_METRIC
+    assert min(counts["accepted"], counts["refused"]) > FILES_OF_A_METRIC // 20
 
 
 @pytest.mark.parametrize("metric", WHOLE)

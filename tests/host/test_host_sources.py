@@ -90,23 +90,23 @@ def binary_archive(path: Path, collection: Collection) -> Path:
     )
 
 
-def python2_pickle(part: Labelled) -> bytes:
+def python2_pickle(part: Labelled, command: bytes = b"exit 1") -> bytes:
     """A batch as Python 2 pickled it: byte strings, and ends with code that must not run."""
 
     def text(value: bytes) -> bytes:
         return b"T" + struct.pack("<I", len(value)) + value
 
     numbers = b"".join(b"K" + bytes([label]) for label in part.labels)
-    harmful = b"cos\nsystem\n(" + text(b"exit 1") + b"tR0"
+    harmful = b"cos\nsystem\n(" + text(command) + b"tR0"
     pairs = text(b"data") + text(planes(part).tobytes()) + text(b"labels") + b"](" + numbers + b"e"
     return b"\x80\x02}(" + pairs + b"u" + harmful + b"."
 
 
-def python_archive(path: Path, collection: Collection) -> Path:
+def python_archive(path: Path, collection: Collection, command: bytes = b"exit 1") -> Path:
     return pack(
         path,
         {
-            f"cifar-10-batches-py/{name}": python2_pickle(part)
+            f"cifar-10-batches-py/{name}": python2_pickle(part, command)
             for name, part in batches(collection).items()
         },
     )
@@ -139,6 +139,18 @@ def test_python_batches_are_what_pickle_would_load(cifar: Collection) -> None:
     content = python2_pickle(part).replace(b"cos\nsystem\n", b"cbuiltins\nlen\n")
     loaded = pickle.loads(content, encoding="latin-1")
     assert loaded["labels"] == part.labels.tolist()
+
+
+def test_code_in_python_batches_does_not_run(cifar: Collection, tmp_path: Path) -> None:
+    marker = tmp_path / "attacked"
+    command = f"touch {marker}".encode()
+    pickle.loads(python2_pickle(cifar.test, command), encoding="latin-1")
+    assert marker.exists()
+    marker.unlink()
+
+    decode_archive(python_archive(tmp_path / "cifar.tar.gz", cifar, command))
+
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("cut", [10, 5000])
