@@ -268,9 +268,9 @@ class KaggleClient:
 
 
 def _size_of(path: Path) -> int:
-    """0 where the client removed the file just now, as it does with its notes of a part."""
+    """0 where the client removed the file just now, as it does with its note of a part."""
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size
     except FileNotFoundError:
         return 0
 

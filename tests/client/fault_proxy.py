@@ -30,8 +30,8 @@ METHODS = (
     *("ListDataFiles", "DownloadDataFiles", "GET", "ListSubmissions", "GetSubmissionLimits"),
     *("StartSubmissionUpload", "PUT", "CreateSubmission", "GetSubmission"),
 )
-# The call whose lost answer makes duplicates is spoilt more often than the others.
-_SHARE_OF_CREATIONS = 0.7
+# From the call on whose lost answer makes duplicates, more is spoilt than before it.
+_SHARE_FROM_CREATION_ON = 0.7
 _BROKEN_SHARE = 0.3
 _OF_THE_CONNECTION = {"connection", "content-length", "date", "server", "transfer-encoding"}
 
@@ -40,22 +40,23 @@ class Schedule:
     """Decides by its seed alone which call meets which fault.
 
     A call is known by its method and by how many calls of that method came before it, so that
-    nothing changes when a score is asked for once more. In some schedules one method fails for
-    ever in the same way; of the others no method fails more often in a row than the client tries.
+    nothing changes when a score is asked for once more. Half of the schedules spare what comes
+    before the creation of the submission. In some one method fails for ever in the same way; no
+    other method fails as often in a row as the client tries.
     """
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
         self._seed = seed
-        self._share = rng.choice([0.1, 1 / 3])
+        self._share_before_creation = rng.choice([0, 1 / 3])
         self._broken = rng.choice(METHODS) if rng.random() < _BROKEN_SHARE else None
 
-    def fault(self, method: str, earlier: int) -> str | None:
+    def fault(self, method: str, earlier: int, *, before_creation: bool) -> str | None:
         """The name in `FAULTS` of what meets a call after `earlier` ones of its method."""
         if method == self._broken:
             return random.Random(f"{self._seed} {method}").choice(list(FAULTS))
         rng = random.Random(f"{self._seed} {method} {earlier}")
-        share = _SHARE_OF_CREATIONS if method == "CreateSubmission" else self._share
+        share = self._share_before_creation if before_creation else _SHARE_FROM_CREATION_ON
         is_spared = earlier % ATTEMPTS == ATTEMPTS - 1
         return rng.choice(list(FAULTS)) if rng.random() < share and not is_spared else None
 
@@ -79,7 +80,11 @@ class FaultProxy(FaultServer):
             return redirect_for_ever
         if self._schedule is None:
             return None
-        name = self._schedule.fault(method, self.book.count(method) - 1)
+        name = self._schedule.fault(
+            method,
+            self.book.count(method) - 1,
+            before_creation=self.book.count("CreateSubmission") == 0,
+        )
         self.met.append(f"{method}: {name}" if name else method)
         return FAULTS[name] if name else None
 

@@ -10,8 +10,13 @@ import pytest
 from tests.client.fault_proxy import Schedule
 from tests.stages.fault_sequences import Network, Sequence, faulty_network
 
-# Eight in every test run; all of them in `make soak`.
-SEEDS = [pytest.param(seed, marks=[pytest.mark.soak] if seed >= 8 else []) for seed in range(300)]
+# Eight in every test run, of which the last five lose the answer to the creation of a submission
+# that the host has made; all of them in `make soak`.
+IN_EVERY_RUN = {0, 1, 2, 22, 37, 52, 86, 208}
+SEEDS = [
+    pytest.param(seed, marks=[] if seed in IN_EVERY_RUN else [pytest.mark.soak])
+    for seed in range(300)
+]
 
 
 @pytest.fixture(scope="module")
