@@ -140,7 +140,7 @@ lint: $(VENV)/installed ## ruff and mypy
 test: lint ## every check: lint, types and tests
 	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
-soak: $(VENV)/installed ## what takes too long for make test: kills at random moments, growth of cost
+soak: $(VENV)/installed ## what takes too long for make test: kills at random moments, network faults, growth of cost
 	@$(VENV)/bin/python -m pytest -m soak -v
 
 pins: ## write requirements.txt anew from pyproject.toml (needs uv)
