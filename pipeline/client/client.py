@@ -111,7 +111,7 @@ class KaggleClient:
         """
 
         def progress() -> int:
-            received = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
+            received = sum(_size_of(file) for file in folder.glob("*"))
             on_progress(received)
             return received
 
@@ -265,6 +265,14 @@ class KaggleClient:
             # The client drops the zone; the host's times are UTC.
             submitted_at=f"{values['date']}Z" if values["date"] else None,
         )
+
+
+def _size_of(path: Path) -> int:
+    """0 where the client removed the file just now, as it does with its note of a part."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _score(text: str | None) -> float | None:

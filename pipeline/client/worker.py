@@ -138,7 +138,7 @@ def _describe_response(response: Any) -> dict[str, Any]:
     message = response.reason or ""
     try:
         body = response.json()
-        message = body.get("message") or body["error"]["message"]
+        message = str(body.get("message") or body["error"]["message"])
         # An error code inside a body that came with status 200 is an error all the same.
         status = body.get("code", status) if status < 400 else status
     except (ValueError, KeyError, TypeError, AttributeError):

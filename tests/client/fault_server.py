@@ -24,6 +24,7 @@ from tests.client.fault_kernels import Kernels, on_kernel_call
 
 USERNAME, KEY, TOKEN = "alice", "4f1d0c7e9b2a4d6f8e0c1a3b5d7f9e2c", "KGAT" + "_0d9c8b7a6f5e4d3c2b1a"
 COMPETITION = "digits"
+LOOP = "/loop"
 
 Fault = Callable[["Handler"], None]
 
@@ -48,6 +49,11 @@ def hang_up(handler: Handler) -> None:
 def hang(handler: Handler) -> None:
     """Never answer; ends with the server."""
     handler.server.closing.wait(30)
+
+
+def redirect_for_ever(handler: Handler) -> None:
+    """Send the caller to an address that does the same."""
+    handler.send_bytes(b"", 302, Location=f"http://127.0.0.1:{handler.server.port}{LOOP}")
 
 
 def repeat_key(handler: Handler) -> None:
@@ -107,14 +113,19 @@ class FaultServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, handler: type[Handler] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.book = Book()
         self.closing = threading.Event()
 
     @property
     def port(self) -> int:
         return int(self.server_address[1])
+
+    def next_fault(self, method: str) -> Fault | None:
+        """What the call of `method` that is already in the log meets; None: it is answered."""
+        faults = self.book.faults.get(method)
+        return faults.pop(0) if faults else None
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -139,16 +150,17 @@ class Handler(BaseHTTPRequestHandler):
         self._run("PUT")
 
     def do_GET(self) -> None:
+        self.body = b""
         path = urlsplit(self.path).path
-        kinds = {"/kernels/logs/": "StreamLog", "/output/": "DownloadOutput"}
+        kinds = {"/kernels/logs/": "StreamLog", "/output/": "DownloadOutput", LOOP: "Loop"}
         self.method = next((name for part, name in kinds.items() if part in path), "GET")
         self._run(self.method)
 
     def _run(self, method: str) -> None:
         self.server.book.log.append(method)
-        faults = self.server.book.faults.get(method)
-        if faults:
-            faults.pop(0)(self)
+        fault = self.server.next_fault(method)
+        if fault:
+            fault(self)
         else:
             self.operate()
 
@@ -189,6 +201,9 @@ class Handler(BaseHTTPRequestHandler):
             **{"ETag": '"1"', "Accept-Ranges": "bytes"},
             **{"Last-Modified": "Sun, 01 Nov 2026 10:00:00 GMT"},
         )
+
+    def on_loop(self, _: Book) -> None:
+        redirect_for_ever(self)
 
     def on_start_submission_upload(self, _: Book) -> None:
         url = f"http://127.0.0.1:{self.server.port}/upload/1"
@@ -268,10 +283,17 @@ def cut_body(handler: Handler) -> None:
 def running_server() -> Iterator[FaultServer]:
     """A server on a free port of 127.0.0.1."""
     server = FaultServer()
+    with serving(server):
+        yield server
+
+
+@contextmanager
+def serving(server: FaultServer) -> Iterator[None]:
+    """Answer calls meanwhile, in a thread."""
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.closing.set()
         server.shutdown()

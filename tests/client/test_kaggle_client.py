@@ -29,6 +29,7 @@ from tests.client.fault_server import (
     USERNAME,
     Fault,
     FaultServer,
+    Handler,
     cut_body,
     hang,
     hang_up,
@@ -57,6 +58,23 @@ def test_download_saves_the_archive(client: KaggleClient, tmp_path: Path) -> Non
     seen: list[int] = []
     archive = client.download(COMPETITION, tmp_path / "zip", seen.append)
     assert zipfile.ZipFile(archive).testzip() is None
+
+
+def test_file_that_vanishes_while_progress_is_read(
+    client: KaggleClient, server: FaultServer, tmp_path: Path
+) -> None:
+    """As the client's own note of a part does."""
+
+    def send_late(handler: Handler) -> None:
+        time.sleep(1)
+        handler.operate()
+
+    server.book.faults["GET"] = [send_late]
+    (tmp_path / "zip").mkdir()
+    (tmp_path / "zip/listed").symlink_to("gone")
+    seen: list[int] = []
+    client.download(COMPETITION, tmp_path / "zip", seen.append)
+    assert 0 in seen
 
 
 def test_submission_is_uploaded_and_scored(
@@ -93,6 +111,7 @@ def test_hidden_private_score_is_none(client: KaggleClient, server: FaultServer)
         (refuse(404), ConfigError, "no competition 'digits'"),
         (refuse(400, "odd request"), HostError, "HTTP 400: odd request"),
         (refuse(500, "broken"), HostError, "HTTP 500: broken"),
+        (lambda handler: handler.send_json({"message": ["busy"]}, 500), HostError, "['busy']"),
         (send_page(502), HostError, "HTTP 502: Bad Gateway"),
         (refuse(429), HostError, "too many requests: wait some minutes"),
         (hang_up, HostError, "listing the files failed (connection"),

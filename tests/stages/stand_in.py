@@ -13,9 +13,14 @@ INSTANCE = "fault-server"
 
 def host_at(port: int) -> Callable[[str | None], AbstractContextManager[HostAddress]]:
     """In place of `local_host`: a host that runs already, on `port`."""
+    return host_of(HostAddress(port=port, username=USERNAME, key=KEY, instance=INSTANCE))
+
+
+def host_of(address: HostAddress) -> Callable[[str | None], AbstractContextManager[HostAddress]]:
+    """In place of `local_host`: a host that runs already, at `address`."""
 
     @contextmanager
     def running(competition: str | None = None) -> Iterator[HostAddress]:
-        yield HostAddress(port=port, username=USERNAME, key=KEY, instance=INSTANCE)
+        yield address
 
     return running
