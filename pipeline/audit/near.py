@@ -23,7 +23,9 @@ _SHARE_OF_DISTANCE = 0.2
 # What can be stretched to fit agrees more by chance.
 _STRETCHED_BONUS = 0.02
 _UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
-_WORTH_ALIGNING, _WORTH_STRETCHING = 0.3, 0.5
+# Times the distance that a pair may have: what is further off before it is aligned, or stretched,
+# is left alone. For photographs similarities of 0.3 and 0.5.
+_WORTH_ALIGNING, _WORTH_STRETCHING = 0.7 / 0.15, 0.5 / 0.15
 _FLAT = 1.0  # grey levels
 _VIEWS = (
     View(),
@@ -93,7 +95,7 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     views = [*_VIEWS, *(replace(view, mirrored=True) for view in _VIEWS)] if mirror else [*_VIEWS]
     best: dict[tuple[int, int], tuple[float, bool]] = {}
     for view in tqdm(views, desc="near duplicates", unit="view", dynamic_ncols=True):
-        for i, j, similarity in zip(*_likely_in(view, whole), strict=True):
+        for i, j, similarity in zip(*_likely_in(view, whole, required), strict=True):
             pair = (min(i, j), max(i, j))
             best[pair] = max(best.get(pair, (-1.0, False)), (similarity, view.mirrored))
     _stretch_doubtful(best, whole.images, required)
@@ -107,16 +109,20 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
     )
 
 
-def _likely_in(view: View, whole: _Seen) -> tuple[list[int], list[int], list[float]]:
+def _likely_in(
+    view: View, whole: _Seen, required: float
+) -> tuple[list[int], list[int], list[float]]:
     """Positions i and j, and the similarity of image i to image j in this view."""
     images = whole.images
+    worth_aligning = 1 - _WORTH_ALIGNING * (1 - required)
+    worth_stretching = 1 - _WORTH_STRETCHING * (1 - required)
     seen = _Seen.of(images, view)
     found: tuple[list[int], list[int], list[float]] = ([], [], [])
     for candidates in close_pairs(whole.hashes, seen.hashes, RADIUS):
         i, j = _where(candidates[0] != candidates[1], *candidates)
-        i, j = _where(dot_products(whole.units, i, seen.units, j) > _WORTH_ALIGNING, i, j)
+        i, j = _where(dot_products(whole.units, i, seen.units, j) > worth_aligning, i, j)
         similarity = aligned_similarity(images[i], images[j], view)
-        likely = similarity >= _WORTH_STRETCHING
+        likely = similarity >= worth_stretching
         found[0].extend(i[likely].tolist())
         found[1].extend(j[likely].tolist())
         found[2].extend(similarity[likely].tolist())
