@@ -32,13 +32,14 @@ from pipeline.data.images import (
     probe_image,
 )
 from pipeline.data.layouts import RawDataset, RawPart
-from pipeline.data.row_file import RowFile, row_file
+from pipeline.data.row_file import RowFile, mapped_tensor, row_file
 from pipeline.errors import DataError
 from pipeline.reading import read_errors
 
 CACHE_VERSION = 2
 _PARTS = ("train", "test")
 _DESCRIPTION = "tensor_cache"
+_IMAGES = "images"
 _CHUNK = 64
 
 
@@ -240,10 +241,12 @@ def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
     try:
         with read_errors(path):
             path.open("rb").close()  # safetensors says of all that it cannot open: no such file
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as err:
+            small = [name for name in file.keys() if name != _IMAGES]  # noqa: SIM118
+            tensors = {name: torch.from_numpy(file.get_tensor(name)) for name in small}
+        images = mapped_tensor(path, _IMAGES)
+    except (SafetensorError, OSError, KeyError) as err:
         raise DataError(f"{path} cannot be read ({err}); delete {path.parent} and rerun") from err
     if description.get("version") != CACHE_VERSION:
         raise DataError(
@@ -251,7 +254,7 @@ def _load_part(path: Path) -> tuple[Part, tuple[str, ...]]:
             f"delete {path.parent} and rerun"
         )
     part = Part(
-        images=tensors["images"],
+        images=images,
         ids=_texts("ids", tensors),
         labels=tensors.get("labels"),
         groups=_texts("groups", tensors) if "groups.bytes" in tensors else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 # In the order in which the library lays tensors out.
 _DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.uint8: "U8", torch.bool: "BOOL"}
 _ALIGNMENT = 8
+_LENGTH_BYTES = 8
 
 
 class RowFile:
@@ -71,6 +73,32 @@ def row_file(
         os.close(descriptor)
 
 
+def mapped_tensor(path: Path, name: str) -> Tensor:
+    """A uint8 tensor of the file, read as it is used: not to be written to.
+
+    The library's own map is a private one, which the system refuses for a file that is larger
+    than its memory.
+
+    Args:
+        path: a safetensors file that the library has opened, so its header is whole.
+        name: of the tensor.
+
+    Raises:
+        OSError: the file cannot be read.
+        KeyError: it has no such tensor.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        entry = json.loads(file.read(length))[name]
+    if 0 in entry["shape"]:
+        return torch.empty(entry["shape"], dtype=torch.uint8)
+    offset = _LENGTH_BYTES + length + entry["data_offsets"][0]
+    array = np.memmap(path, np.uint8, "r", offset, tuple(entry["shape"]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
 def _header(
     tensors: list[tuple[str, Tensor]], ends: list[int], metadata: Mapping[str, str]
 ) -> bytes:
@@ -83,7 +111,7 @@ def _header(
         }
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def _reserve(descriptor: int, size: int) -> None:

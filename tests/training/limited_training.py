@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -46,7 +45,6 @@ def main(cache: Path, seconds: float) -> None:
     found = {
         "images_per_second": images / (time.perf_counter() - start),
         "steps": images // state.batch,
-        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "cache_bytes": part.images.nbytes,
     }
     print(json.dumps(found))
