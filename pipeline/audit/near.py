@@ -20,8 +20,8 @@ from pipeline.audit.views import Floats, Images, View, chunks, details
 RADIUS = 20
 SIMILARITY = 0.85
 _SHARE_OF_DISTANCE = 0.2
-# What can be stretched to fit agrees more by chance.
-_STRETCHED_BONUS = 0.02
+# What may be stretched to fit agrees so much more by chance.
+_GAINED_BY_STRETCHING = 0.02
 _UNRELATED_PAIRS, _ENOUGH_IMAGES = 20_000, 200
 # Times the distance that a pair may have: what is further off before it is aligned, or stretched,
 # is left alone. For photographs similarities of 0.3 and 0.5.
@@ -87,8 +87,9 @@ def near_pairs(grey: Images, required: float, *, mirror: bool) -> Pairs:
 
     Candidates are pairs whose hashes differ in at most 20 of 63 bits in one of ten views (twenty
     with `mirror`: mirrored copies count); those whose details agree by `required` at the best
-    alignment are pairs. The search looks at all N^2 pairs of hashes in every view; comparing
-    pixels is linear in the candidates, of which there are many only where all images look alike.
+    alignment, or a little more at the best stretch, are pairs. The search looks at all N^2 pairs
+    of hashes in every view; comparing pixels is linear in the candidates, of which there are many
+    only where all images look alike.
     """
     textured = np.flatnonzero(~is_flat(grey))
     whole = _Seen.of(grey[textured], View())
@@ -142,7 +143,7 @@ def _stretch_doubtful(
         i, j = np.array(doubtful, dtype=np.int64).reshape(-1, 2).T
         similarity = stretched_similarity(images[i], images[j], mirrored=mirrored)
         for pair, closer in zip(doubtful, similarity.tolist(), strict=True):
-            best[pair] = max(best[pair], (closer - _STRETCHED_BONUS, mirrored))
+            best[pair] = max(best[pair], (closer - _GAINED_BY_STRETCHING, mirrored))
 
 
 def _where(

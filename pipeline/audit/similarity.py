@@ -52,7 +52,7 @@ def aligned_similarity(first: Images, second: Images, view: View) -> Floats:
 def stretched_similarity(first: Images, second: Images, *, mirrored: bool) -> Floats:
     """The same for pairs of which either may show a part of the other, stretched to the whole.
 
-    Height and width are zoomed apart: sixteen times the work. Images [P, 32, 32], result [P].
+    Height and width are zoomed apart: some thirty times the work. Images [P, 32, 32], result [P].
     """
     view = View(mirrored=mirrored)
     return np.maximum(
