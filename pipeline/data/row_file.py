@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,10 @@ from torch import Tensor
 _DTYPES = {torch.int64: "I64", torch.float32: "F32", torch.uint8: "U8", torch.bool: "BOOL"}
 _ALIGNMENT = 8
 _LENGTH_BYTES = 8
+# The system reads this much around each byte asked for; a smaller row drags its neighbours along.
+_READ_AHEAD = 128 * 2**10
+# A smaller tensor stays in memory once it was read, so its rows' neighbours are welcome.
+_KEPT_BYTES = 2**30
 
 
 class RowFile:
@@ -90,13 +96,18 @@ def mapped_tensor(path: Path, name: str) -> Tensor:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         entry = json.loads(file.read(length))[name]
-    if 0 in entry["shape"]:
-        return torch.empty(entry["shape"], dtype=torch.uint8)
+        if 0 in entry["shape"]:
+            return torch.empty(entry["shape"], dtype=torch.uint8)
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    size = math.prod(entry["shape"])
+    row = size // entry["shape"][0]
+    if size > _KEPT_BYTES and row < _READ_AHEAD and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)
     offset = _LENGTH_BYTES + length + entry["data_offsets"][0]
-    array = np.memmap(path, np.uint8, "r", offset, tuple(entry["shape"]))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        data = torch.frombuffer(mapped, dtype=torch.uint8, count=size, offset=offset)
+    return data.view(entry["shape"])
 
 
 def _header(

@@ -18,6 +18,8 @@ from pipeline.training.loop import train_epoch
 from pipeline.training.recipes import make_recipe
 from pipeline.training.state import start_training
 
+LEAST_STEPS = 3
+
 
 def main(cache: Path, seconds: float) -> None:
     part = load_cache(cache).train
@@ -37,8 +39,8 @@ def main(cache: Path, seconds: float) -> None:
     state = start_training(model, data, recipe, execution)
     train_epoch(state, data, recipe, data.side, 0, Deadline.after(seconds / 4))
     before, start = state.step, time.perf_counter()
-    while time.perf_counter() - start < seconds:  # small data ends sooner than the time
-        if state.step * state.batch + state.batch > len(rows):
+    while time.perf_counter() - start < seconds or state.step - before < LEAST_STEPS:
+        if state.step * state.batch + state.batch > len(rows):  # small data ends before the time
             before, state.step = before - state.step, 0
         train_epoch(state, data, recipe, data.side, 0, Deadline.after(1.0))
     images = (state.step - before) * state.batch

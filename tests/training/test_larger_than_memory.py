@@ -50,7 +50,9 @@ def limited() -> Iterator[Callable[[Path, float], dict[str, float]]]:
     (group / "memory.limit_in_bytes").write_text(str(LIMIT))
 
     def train(cache: Path, seconds: float) -> dict[str, float]:
-        enter = f'echo $$ > {group}/tasks && exec "$@"'
+        # What other programs have read fills the limit first, as it would on a busy machine.
+        fill = f"head -c {LIMIT} {cache}/train.safetensors > /dev/null"
+        enter = f'echo $$ > {group}/tasks && {fill} && exec "$@"'
         program = [sys.executable, "-m", "tests.training.limited_training", str(cache)]
         result = subprocess.run(
             ["sh", "-c", enter, "sh", *program, str(seconds)],
@@ -82,12 +84,12 @@ def test_a_cache_beyond_the_memory_limit_trains(
     monkeypatch.setattr(row_file, "_reserve", os.truncate)  # holes take no space on the disk
     image = SIDE * SIDE * CHANNELS
     large = sparse_cache(tmp_path / "large", gigabytes * 10**9 // image)
-    small = sparse_cache(tmp_path / "small", 2000)
+    small = sparse_cache(tmp_path / "small", 20_000)
 
     beyond, within = limited(large, seconds), limited(small, seconds)
 
     assert beyond["cache_bytes"] > LIMIT
-    assert beyond["steps"] > 2
+    assert beyond["limit_reached"] > 0
     record_property("images/s, beyond memory", round(beyond["images_per_second"]))
     record_property("images/s, within", round(within["images_per_second"]))
     record_property("times that the limit was reached", beyond["limit_reached"])
