@@ -9,6 +9,10 @@ class PipelineError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message on one line: what names of files say to a terminal comes out as text."""
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in super().__str__())
+
 
 class ConfigError(PipelineError):
     """An unknown name, a bad value, or a setting that must be given."""

@@ -135,19 +135,8 @@ def verdicts(folder: Path, metric: str, content: bytes) -> tuple[str, str]:
     return refused, score_submission(csv, competition, solution).error
 
 
-def agreed_verdict(
-    folder: Path,
-    metric: str,
-    changes: list[Change],
-    start: str,
-    newline: str,
-    end: str,
-) -> str:
-    """What both say of the changed file: accepted or refused, or refused by a stricter check."""
-    lines = WHOLE[metric]
-    for change in changes:
-        lines = changed(lines, change)
-    content = (start + newline.join(lines) + end).encode("utf-8", "surrogatepass")
+def agreed_verdict(folder: Path, metric: str, content: bytes) -> str:
+    """What both say of the file: accepted or refused, or refused by a stricter check."""
     refused, unscorable = verdicts(folder, metric, content)
     if unscorable:
         assert refused, content
@@ -156,6 +145,14 @@ def agreed_verdict(
         assert STRICTER.search(refused), (content, refused)
         return "refused by the check alone"
     return "accepted"
+
+
+def changed_file(metric: str, changes: list[Change], start: str, newline: str, end: str) -> bytes:
+    """A good file of the metric's form after the changes."""
+    lines = WHOLE[metric]
+    for change in changes:
+        lines = changed(lines, change)
+    return (start + newline.join(lines) + end).encode("utf-8", "surrogatepass")
 
 
 @pytest.mark.parametrize("metric", WHOLE)
@@ -170,7 +167,8 @@ def test_the_check_and_the_scorer_agree(
     newline: str,
     end: str,
 ) -> None:
-    agreed_verdict(tmp_path_factory.getbasetemp(), metric, changes, start, newline, end)
+    content = changed_file(metric, changes, start, newline, end)
+    agreed_verdict(tmp_path_factory.getbasetemp(), metric, content)
 
 
 @pytest.mark.soak
@@ -184,7 +182,8 @@ def test_the_check_and_the_scorer_agree_on_ten_thousand_changed_files(
     @settings(max_examples=FILES_OF_A_METRIC, deadline=None, derandomize=True, database=None)
     @given(**CHANGED_FILES)
     def judge(changes: list[Change], start: str, newline: str, end: str) -> None:
-        counts[agreed_verdict(tmp_path, metric, changes, start, newline, end)] += 1
+        content = changed_file(metric, changes, start, newline, end)
+        counts[agreed_verdict(tmp_path, metric, content)] += 1
 
     judge()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,7 +28,9 @@ from pipeline.errors import ConfigError, DataError
 Kind = Literal["images", "labels", "ids"]
 # By name in the raw folder; an array inside an .npz is called `file.npz:array`.
 NamedArrays: TypeAlias = dict[str, Callable[[], NDArray[Any]]]
-_NPZ_ERRORS = (ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+# numpy takes an array's header apart as Python text, and lets what goes wrong in it through.
+_NPY_ERRORS = (ValueError, EOFError, SyntaxError, TokenError, MemoryError, OverflowError)
+_NPZ_ERRORS = (zipfile.BadZipFile, zlib.error, RuntimeError)
 
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys(("x", "images", "image", "imgs", "img", "data", "xtrain", "xtest"), "images"),
@@ -165,37 +169,36 @@ def _texts(array: NDArray[Any], name: str) -> list[str]:
 
 def _npy_reader(path: Path) -> Callable[[], NDArray[Any]]:
     def read() -> NDArray[Any]:
-        try:
+        with _read_as_arrays(path):
             array: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as err:
-            raise _unreadable(path, err) from err
         return array
 
     return read
 
 
 def _npz_keys(path: Path) -> list[str]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return list(arrays.files)
-    except _NPZ_ERRORS as err:
-        raise _unreadable(path, err) from err
+    with _read_as_arrays(path), np.load(path, allow_pickle=False) as arrays:
+        return list(arrays.files)
 
 
 def _npz_reader(path: Path, key: str) -> Callable[[], NDArray[Any]]:
     def read() -> NDArray[Any]:
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                array: NDArray[Any] = arrays[key]
-        except _NPZ_ERRORS as err:
-            raise _unreadable(path, err) from err
+        with _read_as_arrays(path), np.load(path, allow_pickle=False) as arrays:
+            array: NDArray[Any] = arrays[key]
         return array
 
     return read
 
 
-def _unreadable(path: Path, reason: Exception) -> DataError:
-    return DataError(
-        f"{path} cannot be read as arrays without pickle ({reason}); download it again, or save "
-        "it as plain numbers"
-    )
+@contextmanager
+def _read_as_arrays(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*_NPY_ERRORS, *_NPZ_ERRORS, OSError) as err:
+        if isinstance(err, OSError) and err.filename is not None:
+            raise  # the file cannot be opened; without a name, its parts are not where it says
+        reason = " ".join(str(err).split())
+        raise DataError(
+            f"{path} cannot be read as arrays without pickle ({reason}); download it again, or "
+            "save it as plain numbers"
+        ) from err
