@@ -55,6 +55,7 @@ VALUES = {
 }
 STRICTER = re.compile(
     r"order of ids differs|columns: .* in another order|constant column|is not a CSV"
+    r"|rows do not have the header's"
 )
 
 TEXTS = [
@@ -197,6 +198,12 @@ def test_the_check_and_the_scorer_agree_on_ten_thousand_changed_files(
 @pytest.mark.parametrize("metric", WHOLE)
 def test_a_good_file_passes_both(tmp_path: Path, metric: str) -> None:
     assert verdicts(tmp_path, metric, "\n".join(WHOLE[metric]).encode()) == ("", "")
+
+
+def test_a_row_cut_short_is_refused_by_the_check_alone(tmp_path: Path) -> None:
+    """The host takes what is missing for an empty cell, which says that an image has no label."""
+    content = "\n".join(WHOLE["macro_f1"]).replace("x,", "x").encode()
+    assert agreed_verdict(tmp_path, "macro_f1", content) == "refused by the check alone"
 
 
 @pytest.mark.parametrize("text", [" 0.5", "0.5 ", "5e-1"])
