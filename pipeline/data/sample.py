@@ -72,7 +72,7 @@ def _sample_path(raw: Path, competition: Competition) -> Path | None:
     found = [
         path.relative_to(raw).as_posix()
         for path in sorted([*raw.glob("*.csv"), *raw.glob("*/*.csv")])
-        if _SAMPLE_NAME.search(path.stem)
+        if _SAMPLE_NAME.search(path.stem) and path.is_file()
     ]
     if len(found) > 1:
         raise to_decide(competition, key, f"{raw} has several sample submissions", found)

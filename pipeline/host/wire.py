@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 
@@ -23,6 +24,13 @@ class Message(BaseModel):
     """A request body: camelCase keys; an absent key or a null means the default."""
 
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_text(cls, body: Any) -> Any:
+        """JSON can spell half of a character, which no database takes and no answer can hold."""
+        json.dumps(body, ensure_ascii=False).encode()
+        return body
 
 
 class Page(Message):
