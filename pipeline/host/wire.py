@@ -29,7 +29,8 @@ class Message(BaseModel):
     @classmethod
     def is_text(cls, body: Any) -> Any:
         """JSON can spell half of a character, which no database takes and no answer can hold."""
-        json.dumps(body, ensure_ascii=False).encode()
+        if isinstance(body, dict):
+            json.dumps(body, ensure_ascii=False).encode()
         return body
 
 

@@ -57,6 +57,8 @@ STRICTER = re.compile(
     r"order of ids differs|columns: .* in another order|constant column|is not a CSV"
     r"|rows do not have the header's"
 )
+# Where some lines end in a carriage return alone, pandas may take the next one for a blank one.
+LINES_THAT_END_DIFFERENTLY = re.compile(rb"\r(?!\n).*\n", re.DOTALL)
 
 TEXTS = [
     *("", " ", "nan", "NA", "None", "inf", "-inf", "0", "1", "1.0", "0.5", " 0.5", "0.5 ", "\t1"),
@@ -143,7 +145,8 @@ def agreed_verdict(folder: Path, metric: str, content: bytes) -> str:
         assert refused, content
         return "refused"
     if refused:
-        assert STRICTER.search(refused), (content, refused)
+        is_stricter = STRICTER.search(refused) or LINES_THAT_END_DIFFERENTLY.search(content)
+        assert is_stricter, (content, refused)
         return "refused by the check alone"
     return "accepted"
 
@@ -204,6 +207,11 @@ def test_a_row_cut_short_is_refused_by_the_check_alone(tmp_path: Path) -> None:
     """The host takes what is missing for an empty cell, which says that an image has no label."""
     content = "\n".join(WHOLE["macro_f1"]).replace("x,", "x").encode()
     assert agreed_verdict(tmp_path, "macro_f1", content) == "refused by the check alone"
+
+
+def test_lines_that_end_differently_are_refused_by_the_check_alone(tmp_path: Path) -> None:
+    content = b"\r,\r\r\r" + "\n".join(WHOLE["micro_f1"]).encode()
+    assert agreed_verdict(tmp_path, "micro_f1", content) == "refused by the check alone"
 
 
 @pytest.mark.parametrize("text", [" 0.5", "0.5 ", "5e-1"])
