@@ -23,7 +23,8 @@ from pipeline.training.execution import Execution, for_network, with_convs
 from pipeline.training.folds import assign_folds
 from pipeline.training.loop import train_epoch, train_fold
 from pipeline.training.recipes import Recipe, make_recipe
-from pipeline.training.state import TrainingState, start_training
+from pipeline.training.start import start_training
+from pipeline.training.state import TrainingState
 from pipeline.training.step import plain_step, take_step
 
 

@@ -21,7 +21,8 @@ from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.seeds import derive_seed
-from pipeline.training.state import EpochMetrics, TrainingState, start_training
+from pipeline.training.start import start_training
+from pipeline.training.state import EpochMetrics, TrainingState
 
 AUTO = "auto"
 

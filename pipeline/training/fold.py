@@ -26,7 +26,8 @@ from pipeline.training.predict import predict_probabilities
 from pipeline.training.pseudo import pseudo_hash, with_pseudo
 from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
-from pipeline.training.state import EpochMetrics, TrainingState, start_training
+from pipeline.training.start import start_training
+from pipeline.training.state import EpochMetrics, TrainingState
 from pipeline.training.tables import probability_table, write_probabilities
 
 CHECKPOINT = "checkpoint.pt"

@@ -10,17 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
+from pipeline.training.state import TrainingState
 from pipeline.training.step import accumulate, plain_step, update
-
-if TYPE_CHECKING:
-    from pipeline.training.state import TrainingState
 
 # Taken plainly first: they make the optimiser's state, and let libraries choose their kernels.
 WARM_UP_STEPS = 3

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import DataError
-from pipeline.models.native_norm import use_native_norms
-from pipeline.models.norm import use_sum_norms
 from pipeline.models.pretrained import classifier_parameters
-from pipeline.training import group
 from pipeline.training.averaging import Average
-from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.compilation import compiled
-from pipeline.training.execution import Execution
 from pipeline.training.keeping import BestEpoch
-from pipeline.training.losses import loss_of_labels
-from pipeline.training.optimizers import make_optimizer
-from pipeline.training.recipes import Recipe
-from pipeline.training.recording import Recording
-from pipeline.training.schedules import make_schedule
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -50,6 +38,13 @@ class EpochMetrics:
     seconds: float
     valid_score: float | None = None
     peak_memory: int = 0
+
+
+class StepTaker(Protocol):
+    """Takes training steps in a way of its own."""
+
+    def step(self, state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
+        """As `pipeline.training.step.take_step`."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,7 +85,7 @@ class TrainingState:
     average: Average | None = None
     best: BestEpoch | None = None
     clip: float = 0.0
-    recording: Recording | None = None
+    recording: StepTaker | None = None
 
     @property
     def validated(self) -> nn.Module:
@@ -182,65 +177,3 @@ class TrainingState:
             raise DataError(
                 f"{path} is of another network; delete it and rerun: the fold starts again"
             ) from err
-
-
-def start_training(
-    model: nn.Module,
-    data: FoldData,
-    recipe: Recipe,
-    execution: Execution,
-    identity: dict[str, Any] | None = None,
-    metric: str = "accuracy",
-) -> TrainingState:
-    """The state before the first step; `metric` chooses the epoch where the recipe keeps the best.
-
-    Raises:
-        ConfigError: the batch cannot be shared by the processes that train the fold together.
-    """
-    batch = recipe.batch_for(len(data.train))
-    group.check_batch(batch)
-    model = group.with_shared_norms(model)
-    if execution.norms == "native":
-        use_native_norms(model)
-    elif execution.compile and execution.device == "cpu":
-        use_sum_norms(model)
-    optimizer = make_optimizer(
-        recipe.optimizer,
-        model,
-        learning_rate=recipe.learning_rate * batch / recipe.batch_size,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        classifier_apart=recipe.frozen > 0,
-    )
-    make_loss = partial(_loss_function, model, recipe, execution, data)
-    steps = recipe.epochs * steps_per_epoch(data, batch)
-    return TrainingState(
-        model=model,
-        optimizer=optimizer,
-        schedule=make_schedule(recipe.schedule, optimizer, steps, recipe.warmup),
-        scaler=execution.scaler(),
-        loss=make_loss(),
-        batch=batch,
-        micro_batch=min(batch, execution.micro_batch or batch),
-        loss_sum=torch.zeros((), device=data.labels.device),
-        identity=identity or {},
-        make_loss=make_loss,
-        average=Average(model, recipe.ema) if recipe.ema else None,
-        best=BestEpoch(metric) if recipe.keep == "best" else None,
-        clip=recipe.clip,
-        recording=Recording() if execution.graphs and group.size() == 1 else None,
-    )
-
-
-def _loss_function(
-    model: nn.Module, recipe: Recipe, execution: Execution, data: FoldData
-) -> LossFunction:
-    network = group.with_shared_gradients(model)
-    compare = loss_of_labels(recipe, data)
-
-    def loss(images: Tensor, labels: Tensor) -> Tensor:
-        with execution.autocast():
-            logits = network(images)
-        return compare(logits.float(), labels)
-
-    return compiled(loss) if execution.compile else loss

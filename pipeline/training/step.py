@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,9 +11,7 @@ from tqdm import tqdm
 
 from pipeline.errors import ConfigError
 from pipeline.training import group
-
-if TYPE_CHECKING:
-    from pipeline.training.state import TrainingState
+from pipeline.training.state import TrainingState
 
 
 def take_step(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pipeline.training.deadline import Deadline
 from pipeline.training.execution import choose_execution
 from pipeline.training.loop import train_epoch
 from pipeline.training.recipes import make_recipe
-from pipeline.training.state import start_training
+from pipeline.training.start import start_training
 
 LEAST_STEPS = 3
 

@@ -20,7 +20,7 @@ from pipeline.training.fold import CHECKPOINT, run_fold
 from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
-from pipeline.training.state import start_training
+from pipeline.training.start import start_training
 from pipeline.training.step import gradients, plain_step
 from pipeline.training.tables import read_probabilities
 from tests.training.runs import FP32, NETWORK, make_run

@@ -12,7 +12,7 @@ from pipeline.training.execution import choose_execution
 from pipeline.training.loop import train_fold
 from pipeline.training.recipes import Recipe
 from pipeline.training.recording import WARM_UP_STEPS
-from pipeline.training.state import start_training
+from pipeline.training.start import start_training
 from pipeline.training.step import take_step
 from tests.training.runs import NETWORK
 
