@@ -38,7 +38,8 @@ class EpochMetrics:
 
     Validation sees plain images of `side` pixels, the size that the epoch trained on. `valid_score`
     is by the competition's metric, where it chooses the epoch that is kept.
-    `peak_memory` is in bytes, see `pipeline.training.memory`; 0 where it was not measured.
+    `learning_rate` is the classifier's, the highest. `peak_memory` is in bytes, see
+    `pipeline.training.memory`; 0 where it was not measured.
     """
 
     epoch: int
@@ -211,6 +212,7 @@ def start_training(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         classifier_apart=recipe.frozen > 0,
+        layer_decay=recipe.layer_decay,
     )
     make_loss = partial(_loss_function, model, recipe, execution, data)
     steps = recipe.epochs * steps_per_epoch(data, batch)
