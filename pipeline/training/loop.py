@@ -111,7 +111,7 @@ def finish_epoch(
         train_loss=train_loss,
         valid_loss=valid_loss,
         valid_accuracy=valid_accuracy,
-        learning_rate=float(state.schedule.get_last_lr()[0]),
+        learning_rate=float(max(state.schedule.get_last_lr())),
         seconds=time.perf_counter() - start,
         valid_score=valid_score,
         peak_memory=peak_memory(data.labels.device),

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pipeline.errors import ConfigError
+from pipeline.models.depth import classifier_distances
 from pipeline.models.pretrained import classifier_parameters
 from pipeline.training import update_rules
 from pipeline.training.muon import Muon, hidden_matrices
@@ -25,6 +26,7 @@ def make_optimizer(
     momentum: float,
     weight_decay: float,
     classifier_apart: bool = False,
+    layer_decay: float = 1.0,
 ) -> Optimizer:
     """The optimiser `name` over the parameters of `model` that learn.
 
@@ -33,12 +35,14 @@ def make_optimizer(
     Args:
         name: one of `optimizer_names`.
         model: on the device where it trains.
-        learning_rate: of every group.
+        learning_rate: of every group; of the classifier's, where `layer_decay` is below 1.
         momentum: of SGD and Muon; the β₁ of Adam; RMSProp has none.
         weight_decay: decoupled from the gradient (Loshchilov and Hutter 2019, arXiv:1711.05101):
             w ← w · (1 - rate · decay) ahead of each update. Norms and biases do not decay.
         classifier_apart: in groups of its own, as it must be where it learns before the others do:
             a fused step takes no group of which some parameters have moved and others never.
+        layer_decay: factor of the rate from each block to the one ahead of it (BEiT, Bao et al.
+            2021, arXiv:2106.08254); below 1 every block is in groups of its own.
 
     Raises:
         ConfigError: no optimiser has that name.
@@ -47,7 +51,9 @@ def make_optimizer(
         names = ", ".join(optimizer_names())
         raise ConfigError(f"optimizer={name!r} is unknown; choose from {names}")
     groups = _groups(model, weight_decay)
-    if classifier_apart:
+    if layer_decay < 1:
+        groups = _by_distance(groups, model, learning_rate, layer_decay)
+    elif classifier_apart:
         groups = _with_classifier_apart(groups, model)
     optimizer = _OPTIMIZERS[name](groups, learning_rate, momentum)
     optimizer.register_step_pre_hook(_decay)
@@ -87,6 +93,17 @@ def _with_classifier_apart(groups: Groups, model: nn.Module) -> Groups:
         split.append({**group, "params": classifier})
         split.append({**group, "params": backbone})
     return [group for group in split if group["params"]]
+
+
+def _by_distance(groups: Groups, model: nn.Module, rate: float, layer_decay: float) -> Groups:
+    """Each group in as many as it has blocks, the classifier's first, each with its own rate."""
+    distances = classifier_distances(model)
+    split: Groups = []
+    for group in groups:
+        for distance in sorted({distances[p] for p in group["params"]}):
+            params = [p for p in group["params"] if distances[p] == distance]
+            split.append({**group, "params": params, "lr": rate * layer_decay**distance})
+    return split
 
 
 @torch.no_grad()

@@ -43,6 +43,8 @@ class Recipe:
         small_epochs: fraction of the epochs, the first ones, that see shrunk images.
         small_side: the side of a shrunk image as a fraction; none gets below 16 pixels.
         frozen: fraction of the epochs, the first ones, in which the classifier alone learns.
+        layer_decay: factor of the learning rate from each block of the network to the one ahead of
+            it; the classifier's is the recipe's own. 1: one rate for all.
         clip: largest norm of all gradients of a step together; 0: none is too large.
         ema: decay per step of a moving average over weights and batch norm's statistics, which is
             then what is validated, predicts and is saved; 0: the weights themselves.
@@ -69,6 +71,7 @@ class Recipe:
     small_epochs: float = 0.0
     small_side: float = 1.0
     frozen: float = 0.0
+    layer_decay: float = 1.0
     clip: float = 0.0
     ema: float = 0.0
     keep: str = "last"
@@ -87,6 +90,11 @@ class Recipe:
             raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
         if not 0 <= self.frozen <= 1:
             raise ConfigError(f"frozen={self.frozen}: choose a fraction from 0 to 1")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"layer_decay={self.layer_decay}: choose a factor above 0, such as 0.8, or 1 for "
+                "one rate"
+            )
         if not 0 <= self.clip < math.inf:
             raise ConfigError(f"clip={self.clip}: choose a norm above 0, such as 1, or 0 for none")
         if not 0 <= self.ema < 1:

@@ -51,6 +51,7 @@ def start_training(
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         classifier_apart=recipe.frozen > 0,
+        layer_decay=recipe.layer_decay,
     )
     make_loss = partial(_loss_function, model, recipe, execution, data)
     steps = recipe.epochs * steps_per_epoch(data, batch)

@@ -26,7 +26,8 @@ class EpochMetrics:
 
     Validation sees plain images of `side` pixels, the size that the epoch trained on. `valid_score`
     is by the competition's metric, where it chooses the epoch that is kept.
-    `peak_memory` is in bytes, see `pipeline.training.memory`; 0 where it was not measured.
+    `learning_rate` is the classifier's, the highest. `peak_memory` is in bytes, see
+    `pipeline.training.memory`; 0 where it was not measured.
     """
 
     epoch: int

@@ -50,6 +50,7 @@ def make_run(
     name="run",
     learning_rate=0.2,
     frozen=0.0,
+    layer_decay=1.0,
     ema=0.0,
     keep="last",
     metric="accuracy",
@@ -61,6 +62,7 @@ def make_run(
         dropout=dropout,
         learning_rate=learning_rate,
         frozen=frozen,
+        layer_decay=layer_decay,
         ema=ema,
         keep=keep,
     )

@@ -76,7 +76,14 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"frozen": 0.5}, {"ema": 0.9, "keep": "best", "frozen": 0.5}], ids=str
+    "choices",
+    [
+        {},
+        {"frozen": 0.5},
+        {"layer_decay": 0.7},
+        {"ema": 0.9, "keep": "best", "frozen": 0.5, "layer_decay": 0.7},
+    ],
+    ids=str,
 )
 def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits, choices):
     straight = make_run(tmp_path / "straight", digits, **choices)
@@ -204,6 +211,16 @@ def test_frozen_epochs_move_the_classifier_alone_and_the_others_everything(fold_
 
     assert moved(*states[:2]) == {"net.head.weight", "net.head.bias"}
     assert moved(*states[1:]) == set(states[0]) - {"mean", "scale"}
+
+
+def test_the_rate_in_the_history_is_the_classifiers(tmp_path, digits):
+    alike, decayed = (
+        train(make_run(tmp_path / str(decay), digits, layer_decay=decay), digits)
+        for decay in (1.0, 0.7)
+    )
+
+    assert [e.learning_rate for e in decayed] == [e.learning_rate for e in alike]
+    assert [e.train_loss for e in decayed] != [e.train_loss for e in alike]
 
 
 @pytest.mark.parametrize("decision", [{"compile": True}, {"norms": "native"}], ids=str)

@@ -1,5 +1,7 @@
 """The optimisers: the published rules to the letter, Muon, one decay for all, exact resumption."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from torch import nn
 
 from pipeline.errors import ConfigError
 from pipeline.models import make_model
+from pipeline.models.depth import classifier_distances
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.muon import Muon, hidden_matrices, orthogonalise
 from pipeline.training.optimizers import make_optimizer, optimizer_names
@@ -78,13 +81,14 @@ def net():
     return Net()
 
 
-def build(name, model, *, learning_rate=1e-2, momentum=0.9, weight_decay=0.0):
+def build(name, model, *, learning_rate=1e-2, momentum=0.9, weight_decay=0.0, **choices):
     return make_optimizer(
         name,
         model,
         learning_rate=learning_rate,
         momentum=momentum,
         weight_decay=weight_decay,
+        **choices,
     )
 
 
@@ -379,12 +383,12 @@ def test_an_unknown_optimiser_is_named_with_the_choices():
         build("lion", net())
 
 
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_classifier_that_learns_before_the_others_can_be_in_groups_of_its_own(name):
+def test_a_classifier_that_learns_before_the_others_can_be_in_groups_of_its_own(name, layer_decay):
     model = net()
-    optimizer = make_optimizer(
-        name, model, learning_rate=0.1, momentum=0.9, weight_decay=0.01, classifier_apart=True
-    )
+    apart = {"classifier_apart": True, "layer_decay": layer_decay}
+    optimizer = build(name, model, learning_rate=0.1, weight_decay=0.01, **apart)
     head = set(model.head.parameters())
     backbone = [p for p in model.parameters() if p not in head]
 
@@ -398,3 +402,85 @@ def test_a_classifier_that_learns_before_the_others_can_be_in_groups_of_its_own(
         still = [torch.equal(p, old) for p, old in zip(backbone, before, strict=True)]
         assert all(still) if frozen else not any(still)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 9
+
+
+def rates_by_block(optimizer, model):
+    """The learning rates of all parameters, by the block or layer that they belong to."""
+    rate_of = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    rates = {}
+    for name, parameter in model.named_parameters():
+        block = re.match(r"(blocks\.\d+|layer\d\.\d+|\w+)", name)[0]
+        rates.setdefault(block, set()).add(rate_of[parameter])
+    return rates
+
+
+RESNET18 = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+SIX = [f"blocks.{number}" for number in range(6)]
+BLOCKS = {
+    "resnet14": [["stem"], *SIX, "head"],
+    "resnet18": [["conv1", "bn1"], *RESNET18, "fc"],
+    "test_vit.r160_in1k": [["cls_token", "pos_embed", "patch_embed"], *SIX, "head"],
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_rates_fall_from_the_classifier_to_the_stem(name, optimizer):
+    model = make_model(name, "subkernel", 3, 3, 0.0)
+    first, *others = BLOCKS[name]
+
+    rates = rates_by_block(build(optimizer, model, learning_rate=1.0, layer_decay=0.5), model)
+
+    expected = {block: {0.5**steps} for steps, block in enumerate(reversed(others))}
+    expected |= {block: {0.5 ** len(others)} for block in first}
+    if "norm" in rates:  # of the ViT, behind its last block
+        expected["norm"] = {0.5}
+    assert rates == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_layer_moves_by_its_share_of_what_it_moves_at_one_rate(name):
+    """The factor is a power of two and weights start at zero, so nothing is rounded."""
+    moved = []
+    for layer_decay in (1.0, 0.5):
+        model = make_model("resnet14", "subkernel", 3, 3, 0.0)
+        nn.utils.vector_to_parameters(
+            torch.zeros(sum(p.numel() for p in model.parameters())), model.parameters()
+        )
+        give_gradients(model)
+        build(name, model, weight_decay=0.1, layer_decay=layer_decay).step()
+        moved.append(snapshot(model))
+
+    distances = classifier_distances(model)
+    for (key, parameter), whole in zip(model.named_parameters(), moved[0].values(), strict=True):
+        share = 0.5 ** distances[parameter]
+        if name == "muon":  # matrices go through together with others of their groups
+            torch.testing.assert_close(moved[1][key], share * whole, rtol=1e-3, atol=1e-6)
+        else:
+            assert torch.equal(moved[1][key], share * whole), key
+    assert {distances[p] for p in model.parameters()} == set(range(8))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layers_apart_keep_their_decay_and_their_half_of_muon(name):
+    model = make_model("resnet14", "subkernel", 3, 3, 0.0)
+    treated = []
+    for choices in ({}, {"layer_decay": 0.5}):
+        groups = build(name, model, weight_decay=0.1, **choices).param_groups
+        treated.append(
+            {p: (g["decoupled_decay"], g["orthogonal"]) for g in groups for p in g["params"]}
+        )
+
+    assert treated[0] == treated[1]
+    assert set(treated[0]) == set(model.parameters())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_without_layer_decay_there_is_one_rate_and_one_group_of_a_kind(name):
+    model = make_model("resnet14", "subkernel", 3, 3, 0.0)
+
+    groups = build(name, model, weight_decay=0.1, layer_decay=1.0).state_dict()["param_groups"]
+
+    assert [len(group["params"]) for group in groups] == [14, 2, 30]
+    assert [group["decoupled_decay"] for group in groups] == [0.1, 0.1, 0.0]
+    assert {group["lr"] for group in groups} == {1e-2}

@@ -45,6 +45,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         make_recipe("fast")
 
 
+@pytest.mark.parametrize("layer_decay", ["0", "-0.5", "1.1", "nan"])
+def test_what_is_no_factor_from_layer_to_layer_is_refused(layer_decay):
+    with pytest.raises(ConfigError, match=r"layer_decay=.*: choose a factor above 0, such as 0.8"):
+        make_recipe("finetune", {"layer_decay": layer_decay})
+
+
 @pytest.mark.parametrize("clip", ["-1", "inf", "nan"])
 def test_what_is_no_norm_to_clip_at_is_refused(clip):
     with pytest.raises(ConfigError, match=r"clip=.*: choose a norm above 0"):

@@ -32,6 +32,9 @@ RECIPES = {
     "clipped": replace(GENTLE, clip=0.5),
     "average": replace(GENTLE, ema=0.9),
     "frozen": Recipe(epochs=2, batch_size=32, frozen=0.5, optimizer="adamw", learning_rate=1e-3),
+    "layers": Recipe(
+        epochs=2, batch_size=32, layer_decay=0.7, optimizer="muon", learning_rate=5e-3
+    ),
     "small": replace(GENTLE, small_epochs=0.5, small_side=0.5),
 }
 
