@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.commands import Command, Outcome, run_pipeline
+from tests.stages.commands import Command, Outcome, run_here, run_pipeline
 
 
 @pytest.fixture
@@ -13,5 +13,15 @@ def command(tmp_path: Path) -> Command:
 
     def run(*arguments: str, root: Path = tmp_path, **environment: str) -> Outcome:
         return run_pipeline(root, *arguments, **environment)
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Command:
+    """Runs the command in this process, likewise: for what needs no process of its own."""
+
+    def run(*arguments: str, root: Path = tmp_path) -> Outcome:
+        return run_here(root, *arguments)
 
     return run
