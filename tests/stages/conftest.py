@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.stages.commands import Command, Outcome, run_here, run_pipeline
+from tests.stages.refining import Refinery, train_small_runs
 
 
 @pytest.fixture
@@ -25,3 +26,9 @@ def here(tmp_path: Path) -> Command:
         return run_here(root, *arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
+    """Two trained runs on digits; several files of tests copy them."""
+    return train_small_runs(tmp_path_factory.mktemp("small-runs"))
