@@ -17,7 +17,7 @@ from pipeline.stages.push_record import GENERATED, RECORD, PushFolder, PushRecor
 from pipeline.stages.refine import thresholds
 from pipeline.stages.settings import Settings
 from pipeline.stages.status import print_status, status
-from tests.stages.commands import run_pipeline
+from tests.stages.commands import run_here
 from tests.stages.killing import run_and_kill
 
 DIGITS = Settings(competition="digits", recipe="smoke", folds=2, host="local")
@@ -99,7 +99,7 @@ def test_after_submit_everything_is_up_to_date_and_nothing_was_touched(
 def test_the_command_prints_one_json_object(submitted: Path) -> None:
     options = ("--competition", "digits", "--recipe", "smoke", "--folds", "2", "--host", "local")
 
-    outcome = run_pipeline(submitted, "status", *options, "--json")
+    outcome = run_here(submitted, "status", *options, "--json")
 
     assert outcome.code == 0, outcome.errors
     assert json.loads(outcome.output) == status(DIGITS.with_root(submitted))
