@@ -138,7 +138,7 @@ lint: $(VENV)/installed ## ruff and mypy
 	@$(VENV)/bin/mypy
 
 test: lint ## every check: lint, types and tests
-	@$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	@$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/installed ## what takes too long for make test; writes tests/RELIABILITY.md
 	@report=$$(mktemp); $(VENV)/bin/python -m pytest -m soak -v -o junit_family=xunit1 \

@@ -11,6 +11,40 @@ import torch
 
 from pipeline.host.state import STATE_VARIABLE
 
+TESTS = Path(__file__).parent
+# A long file that begins last would keep one worker busy while the others have nothing to do.
+LONGEST_FIRST = (
+    "test_readme.py",
+    "training/test_launch.py",
+    "notebooks/test_execution.py",
+    "stages/test_push_real.py",
+    "stages/test_audit.py",
+    "stages/test_report.py",
+    "studies/test_channel_selection.py",
+    "stages/test_chain.py",
+    "stages/test_faults.py",
+    "stages/test_upload_kills.py",
+    "stages/test_push.py",
+    "studies/test_bottleneck.py",
+    "training/test_loop.py",
+    "stages/test_tune.py",
+    "stages/test_kills.py",
+    "stages/test_submit_at_once.py",
+    "training/test_larger_than_memory.py",
+    "stages/test_bench.py",
+    "host/test_kernels_sandbox.py",
+    "stages/test_export.py",
+    "stages/test_weights.py",
+    "stages/test_verify.py",
+    "host/test_reruns.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; within a file the order stays."""
+    places = {TESTS / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -20,6 +54,8 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         del os.environ[name]
     # Tests run beside each other: threads that wait for a core by spinning would starve them.
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Hundreds of processes import the package: each would have to compile it anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     torch.set_num_threads(1)
     os.environ["HOME"] = str(tmp_path_factory.mktemp("home"))
     os.environ["XDG_CACHE_HOME"] = str(Path(os.environ["HOME"]) / ".cache")

@@ -49,6 +49,7 @@ KERNEL_STAGES = (
     "kernel",
     "starting_weights",
 )
+SLOW_PACKAGES = ("sklearn", "scipy", "matplotlib", "timm", "torchvision", "fastapi", "uvicorn")
 LAPTOP_PACKAGES = (
     "kaggle",
     "kagglesdk",
@@ -118,6 +119,17 @@ def test_the_kernel_ring_runs_without_the_laptop_ring() -> None:
     )
 
     assert result.returncode == 0, result.stderr
+
+
+def test_a_command_loads_no_slow_package_before_it_needs_it() -> None:
+    """Every command, and every process that a command starts, would begin a second later."""
+    script = f"import sys, pipeline.stages.chain; print({{*{SLOW_PACKAGES!r}}} & {{*sys.modules}})"
+
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())

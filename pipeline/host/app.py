@@ -14,11 +14,11 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.errors import PipelineError
+from pipeline.host.protocol import LOOPBACK
 from pipeline.host.routes import blobs, competitions, datasets, kernels, pushes, submissions, users
 from pipeline.host.services import Services
 from pipeline.host.wire import API, failure, malformed, refusal
 
-LOOPBACK = "127.0.0.1"
 MAX_API_BYTES = 2**20
 
 

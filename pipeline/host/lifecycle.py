@@ -21,11 +21,9 @@ from typing import Any
 import pipeline
 from pipeline.artifacts import read_json
 from pipeline.errors import BusyError, ConfigError, DataError, HostError, StorageError
-from pipeline.host.app import LOOPBACK
 from pipeline.host.catalog import available_competitions, check_available
-from pipeline.host.server import run_server
+from pipeline.host.protocol import EXIT_CODE_HEADER, LOOPBACK
 from pipeline.host.state import STATE_VARIABLE, State, default_state
-from pipeline.host.wire import EXIT_CODE_HEADER
 
 __all__ = ["HostAddress", "available_competitions", "default_state", "local_host", "serve"]
 
@@ -89,6 +87,8 @@ def serve(state: Path | None = None, port: int = 0) -> None:
         HostError: the port is taken.
         StorageError: the disk is full, or the folder is read-only.
     """
+    from pipeline.host.server import run_server  # what only talks to a host need not load one
+
     files = State((state or default_state()).absolute())
     with suppress(KeyboardInterrupt):
         run_server(files, port, lambda taken: print(_directions(files, taken), flush=True))

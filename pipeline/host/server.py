@@ -19,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from pipeline.artifacts import read_json, storage_errors, write_json, write_whole
 from pipeline.errors import BusyError, HostError
 from pipeline.host.accounts import new_key
-from pipeline.host.app import LOOPBACK, create_app
+from pipeline.host.app import create_app
+from pipeline.host.protocol import LOOPBACK
 from pipeline.host.services import Services
 from pipeline.host.state import State
 

@@ -13,9 +13,9 @@ from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 
 from pipeline.errors import PipelineError
+from pipeline.host.protocol import EXIT_CODE_HEADER
 
 API = "/api/v1"
-EXIT_CODE_HEADER = "X-Pipeline-Exit-Code"
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 1000
 

@@ -9,14 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    cohen_kappa_score,
-    f1_score,
-    log_loss,
-    roc_auc_score,
-)
 
 from pipeline.errors import ConfigError
 from pipeline.metrics.decisions import Answers, Decision, Probabilities, default_decision, ranked
@@ -57,22 +49,33 @@ class Metric:
         return decision.decide(probabilities)
 
 
+def _scikit_learn() -> Any:
+    """Imported when the first score is computed: it is slow to, and most commands need none."""
+    from sklearn import metrics
+
+    return metrics
+
+
 def _accuracy(truth: Truth, decided: Answers) -> float:
-    return float(accuracy_score(truth, decided))
+    return float(_scikit_learn().accuracy_score(truth, decided))
 
 
 def _balanced_accuracy(truth: Truth, decided: Answers) -> float:
-    return float(balanced_accuracy_score(truth, decided))
+    return float(_scikit_learn().balanced_accuracy_score(truth, decided))
 
 
 def _f1(average: str) -> Callable[[Truth, Answers], float]:
-    return lambda truth, decided: float(f1_score(truth, decided, average=average, zero_division=0))
+    return lambda truth, decided: float(
+        _scikit_learn().f1_score(truth, decided, average=average, zero_division=0)
+    )
 
 
 def _quadratic_kappa(truth: Truth, decided: Answers) -> float:
     """Cohen 1968; the classes' order is their distance, also across one that never occurs."""
     numbers = np.arange(max(truth.max(), decided.max()) + 1)
-    return float(cohen_kappa_score(truth, decided, labels=numbers, weights="quadratic"))
+    return float(
+        _scikit_learn().cohen_kappa_score(truth, decided, labels=numbers, weights="quadratic")
+    )
 
 
 def _log_loss(truth: Truth, probabilities: Probabilities) -> float:
@@ -82,16 +85,16 @@ def _log_loss(truth: Truth, probabilities: Probabilities) -> float:
         return float(-np.where(truth, np.log(likely), np.log1p(-likely)).mean())
     # Rounded to the digits of a CSV, a row no longer adds up to one exactly.
     rows = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return float(log_loss(truth, rows, labels=range(rows.shape[1])))
+    return float(_scikit_learn().log_loss(truth, rows, labels=range(rows.shape[1])))
 
 
 def _roc_auc(truth: Truth, probabilities: Probabilities) -> float:
     """Of more than two classes: the mean over each against the rest."""
     if truth.ndim == 2:
-        return float(roc_auc_score(truth, probabilities, average="macro"))
+        return float(_scikit_learn().roc_auc_score(truth, probabilities, average="macro"))
     if probabilities.shape[1] == 2:
-        return float(roc_auc_score(truth, probabilities[:, 1]))
-    return float(roc_auc_score(truth, probabilities, multi_class="ovr"))
+        return float(_scikit_learn().roc_auc_score(truth, probabilities[:, 1]))
+    return float(_scikit_learn().roc_auc_score(truth, probabilities, multi_class="ovr"))
 
 
 def _top(truth: Truth, ranking: Answers) -> float:

@@ -48,8 +48,9 @@ def audit(settings: Settings, *, group: bool) -> None:
     with prepared(settings) as (competition, cache, _):
         data = load_cache(cache)
         chosen = _choose_run(settings, competition, settings.run)
+        suspects = _suspects(data, chosen)  # refuses a run at once, not after the long search
         copies = find_duplicates(data, mirror=bool(competition.data.mirror))
-        findings = _findings(settings, competition, cache, data, copies, chosen)
+        findings = _findings(settings, competition, cache, data, copies, chosen, suspects)
         if group:
             _write_groups(settings, data, copies)
         grouped = settings.workspace.duplicates(competition.slug).exists()
@@ -71,6 +72,7 @@ def _findings(
     data: TensorCache,
     copies: Duplicates,
     run: Run | None,
+    suspects: dict[str, Any],
 ) -> dict[str, Any]:
     folds, folds_text = _folds(settings, competition, data, run)
     side = " x ".join(str(size) for size in data.train.images.shape[1:])
@@ -85,7 +87,7 @@ def _findings(
             "mirror": bool(competition.data.mirror),
         },
         "shift": _shift(settings, data),
-        "suspects": _suspects(data, run),
+        "suspects": suspects,
         "plain": plain_images(data),
         "files": _files(settings),
     }

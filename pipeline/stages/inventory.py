@@ -10,8 +10,11 @@ from pipeline.client.ledger import Ledger, Upload
 from pipeline.errors import PipelineError
 from pipeline.stages.derive import REFINE_VERSION
 from pipeline.stages.download import raw_state
+from pipeline.stages.kernels import KERNELS, committed_kernels
 from pipeline.stages.members import is_finished
 from pipeline.stages.predict import PREDICTIONS
+from pipeline.stages.push_record import GENERATED, PushFolder
+from pipeline.stages.push_record import RECORD as PUSH
 from pipeline.stages.settings import Settings
 from pipeline.stages.submission import SUBMISSION
 from pipeline.stages.train import ENGINE_VERSION
@@ -76,6 +79,45 @@ def run_inventory(
             }
         )
     return runs
+
+
+def kernel_inventory(settings: Settings) -> list[dict[str, Any]]:
+    """Every folder of the competition under kernels/, and what the notebook in it is.
+
+    `state` is current, stale (the package makes another one now), absent, or foreign where
+    `make kernels` writes no such folder. `pushed` is its last push as it is; None: there was none.
+    """
+    folder = settings.root / KERNELS / settings.competition
+    states = {path.name: "foreign" for path in sorted(folder.glob("[!.]*")) if path.is_dir()}
+    for name, kernel in committed_kernels(settings.competition):
+        state = "current" if kernel.are_in(folder / name) else "stale"
+        states[name] = state if name in states else "absent"
+    pushes = _pushes(settings)
+    return [
+        {"kernel": name, "state": state, "pushed": _last_push(pushes, folder / name)}
+        for name, state in states.items()
+    ]
+
+
+def _pushes(settings: Settings) -> list[PushFolder]:
+    """The pushes that the host gave a version, the latest last."""
+    runs = settings.workspace.runs(settings.competition)
+    folders = [PushFolder(path.parent) for path in runs.glob(f"*/{PUSH}")]
+    pushed = [folder for folder in folders if folder.record.pushed_at]
+    return sorted(pushed, key=lambda folder: folder.record.pushed_at or "")
+
+
+def _last_push(pushes: list[PushFolder], kernel: Path) -> dict[str, Any] | None:
+    content = _content(kernel)
+    same = [push.record for push in pushes if content == _content(push.path / GENERATED)]
+    if not content or not same:
+        return None
+    last = same[-1]
+    return {"version": str(last.pushed), "host": last.host, "pushed_at": last.pushed_at}
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
 
 
 def stale_reasons(

@@ -21,7 +21,7 @@ def write_kernels(root: Path) -> None:
     Raises:
         ConfigError: a notebook is larger than Kaggle takes.
     """
-    for name, kernel in _committed():
+    for name, kernel in _all_committed():
         folder = root / KERNELS / name
         size = f"{kernel.notebook_size / 1000:.0f} kB of 1000"
         if kernel.are_in(folder):
@@ -33,13 +33,20 @@ def write_kernels(root: Path) -> None:
 
 def stale_kernels(root: Path) -> list[str]:
     """The committed kernels that differ from what the package would generate now."""
-    return [name for name, kernel in _committed() if not kernel.are_in(root / KERNELS / name)]
+    return [name for name, kernel in _all_committed() if not kernel.are_in(root / KERNELS / name)]
 
 
-def _committed() -> Iterator[tuple[str, KernelFiles]]:
+def committed_kernels(competition: str) -> Iterator[tuple[str, KernelFiles]]:
+    """Folder under kernels/`competition`/ and content of each; none for most competitions."""
+    if competition not in COMPETITIONS:
+        return
+    for conv in CONVS:
+        yield conv, variant_kernel(Settings(competition=competition, conv=conv))
+    yield COMPARE, compare_kernel(Settings(competition=competition), CONVS)
+
+
+def _all_committed() -> Iterator[tuple[str, KernelFiles]]:
     """Folder under kernels/ and content of every committed kernel."""
     for competition in COMPETITIONS:
-        for conv in CONVS:
-            settings = Settings(competition=competition, conv=conv)
-            yield f"{competition}/{conv}", variant_kernel(settings)
-        yield f"{competition}/{COMPARE}", compare_kernel(Settings(competition=competition), CONVS)
+        for name, kernel in committed_kernels(competition):
+            yield f"{competition}/{name}", kernel

@@ -27,7 +27,7 @@ from pipeline.stages.kernel_session import HOURS_TO_RUN, failure_text, wait_for_
 from pipeline.stages.lock import only_command
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.provenance import provenance
-from pipeline.stages.push_record import PushFolder, PushRecord
+from pipeline.stages.push_record import GENERATED, PushFolder, PushRecord
 from pipeline.stages.settings import Settings, check_settings
 from pipeline.stages.starting_weights import starting_weights
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
@@ -37,7 +37,7 @@ from pipeline.training.recipes import SAVED
 
 HOURS_TO_TRAIN = 10.5  # the rest of a session is for prediction and for saving the output
 MOST_SESSIONS, MOST_IDLE_SESSIONS = 10, 2
-_GENERATED, _PUSHED_COPY = ".generated", ".pushed"
+_PUSHED_COPY = ".pushed"
 
 
 def push(settings: Settings, *, via: Via = "file") -> None:
@@ -126,7 +126,7 @@ def _begin(client: KaggleClient, settings: Settings) -> PushFolder:
         if not settings.force or (record.forced and not record.finished):
             say("push", f"going on with {record.pushed or name} in {folder.path}")
             return folder
-    kernel.write(folder.path / _GENERATED)
+    kernel.write(folder.path / GENERATED)
     latest = client.kernels.latest_version(name)
     folder.begin(
         PushRecord(
@@ -208,7 +208,7 @@ def _write_copy(client: KaggleClient, folder: PushFolder, hours: float) -> Path:
     """
     record = folder.record
     copy = prepare_push(
-        folder.path / _GENERATED,
+        folder.path / GENERATED,
         client.kernels.owner(),
         record.commit,
         folder.path / _PUSHED_COPY,

@@ -11,6 +11,7 @@ from pipeline.client.kernels import KernelVersion
 from pipeline.errors import DataError
 
 RECORD = "push.json"
+GENERATED = ".generated"  # the kernel as the package made it, before owner and commit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,12 @@ from pipeline.data.cache import load_cache
 from pipeline.stages.console import say, say_table
 from pipeline.stages.fold_map import current_fold_maps
 from pipeline.stages.hosts import check_slug
-from pipeline.stages.inventory import cache_inventory, raw_inventory, run_inventory
+from pipeline.stages.inventory import (
+    cache_inventory,
+    kernel_inventory,
+    raw_inventory,
+    run_inventory,
+)
 from pipeline.stages.next_steps import next_steps
 from pipeline.stages.preprocess import describe, planned_cache
 from pipeline.stages.settings import Settings, check_names
@@ -27,7 +32,7 @@ def print_status(settings: Settings, *, as_json: bool = False) -> None:
 
     Raises:
         ConfigError: a setting has no such value, or the definition is none.
-        DataError: the ledger, a run's record or a cache is damaged.
+        DataError: the ledger, a run's or a push's record or a cache is damaged.
     """
     found = status(settings)
     if as_json:
@@ -62,6 +67,7 @@ def status(settings: Settings) -> dict[str, Any]:
             for path in sorted(folds.glob("*.csv"))
         ],
         "runs": run_inventory(settings, cache, maps),
+        "kernels": kernel_inventory(settings),
         "next": [asdict(step) for step in next_steps(settings, definition, cache)],
     }
 
@@ -86,7 +92,10 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "folds", f"{fold_map['map']} {state[fold_map['current']]}"
     for run in found["runs"]:
         yield "run", _run(run)
-    for name, kind in (("cache", "caches"), ("folds", "folds"), ("run", "runs")):
+    for kernel in found["kernels"]:
+        yield "kernel", _kernel(kernel)
+    kinds = (("cache", "caches"), ("folds", "folds"), ("run", "runs"), ("kernel", "kernels"))
+    for name, kind in kinds:
         if not found[kind]:
             yield name, "none"
 
@@ -104,6 +113,18 @@ def _run(run: dict[str, Any]) -> str:
     done += [_upload(upload) for upload in run["uploads"]]
     stale = f"; stale: {', '.join(run['stale'])}" if run["stale"] else ""
     return f"{run['run']} {score}; {', '.join(done) or 'nothing done'}{stale}"
+
+
+def _kernel(kernel: dict[str, Any]) -> str:
+    state = {
+        "current": "current",
+        "stale": "stale: the package makes another one; run `make kernels`",
+        "absent": "absent; run `make kernels`",
+        "foreign": "not one that `make kernels` writes",
+    }[kernel["state"]]
+    push = kernel["pushed"]
+    pushed = f"; pushed as {push['version']} to {push['host']}" if push else ""
+    return f"{kernel['kernel']} {state}{pushed}"
 
 
 def _upload(upload: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from pipeline.artifacts import write_whole
 from pipeline.errors import ConfigError, DataError
@@ -44,6 +43,9 @@ def assign_folds(
 def _single_label_folds(
     labels: np.ndarray, groups: Sequence[str] | None, folds: int, seed: int
 ) -> np.ndarray:
+    # Slow to import, and folds are made once.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(n_splits=folds, shuffle=True, random_state=seed)
     fold = np.empty(len(labels), dtype=np.int64)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -119,6 +118,8 @@ def range_test(
 
 def plot_range_test(title: str, result: RangeTest) -> bytes:
     """A PNG: loss against rate, single steps and smoothed, with the suggestion."""
+    from matplotlib.figure import Figure  # slow to import, and few commands draw
+
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     axes.semilogx(result.rates, result.losses, ".", color="0.7", label="one step")

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from pipeline.__main__ import main
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -42,6 +46,13 @@ def run_pipeline(root: Path, *arguments: str, **environment: str) -> Outcome:
         check=False,
     )
     return Outcome(result.returncode, result.stdout, result.stderr)
+
+
+def run_here(root: Path, *arguments: str) -> Outcome:
+    """The same in this process, which has everything imported already."""
+    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()) as errors:
+        code = main([*arguments, "--root", str(root)])
+    return Outcome(code, output.getvalue(), errors.getvalue())
 
 
 def in_namespace(kind: str, script: str, probe: str = "true") -> Outcome:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.commands import Command, Outcome, run_pipeline
+from tests.stages.commands import Command, Outcome, run_here, run_pipeline
+from tests.stages.refining import Refinery, train_small_runs
 
 
 @pytest.fixture
@@ -15,3 +16,19 @@ def command(tmp_path: Path) -> Command:
         return run_pipeline(root, *arguments, **environment)
 
     return run
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Command:
+    """Runs the command in this process, likewise: for what needs no process of its own."""
+
+    def run(*arguments: str, root: Path = tmp_path) -> Outcome:
+        return run_here(root, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
+    """Two trained runs on digits; several files of tests copy them."""
+    return train_small_runs(tmp_path_factory.mktemp("small-runs"))

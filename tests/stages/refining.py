@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ class Refinery:
 
     settings: Settings
     runs: tuple[str, ...]
+
+    def copy(self, root: Path) -> Refinery:
+        """The same in the new folder `root`, to be added to or spoilt."""
+        shutil.copytree(self.settings.root, root)
+        return replace(self, settings=self.settings.with_root(root))
 
     def with_run(self, name: str) -> Settings:
         return replace(self.settings, run=name)

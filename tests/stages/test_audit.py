@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.audit import audit
 from pipeline.stages.settings import Settings
-from tests.stages.commands import Outcome, run_pipeline, write_digit_images
+from tests.stages.commands import Outcome, run_here, write_digit_images
 
 FOLDER = Path("submissions/my-digits")
 OPTIONS = ("--competition", "my-digits", "--folds", "2", "--recipe", "smoke")
@@ -50,9 +50,20 @@ def before_training(checkout: Path) -> tuple[str, dict]:
 @pytest.fixture(scope="module")
 def trained(checkout: Path, before_training: tuple[str, dict]) -> Outcome:
     """A run on folds that know nothing of copies."""
-    outcome = run_pipeline(checkout, "train", *OPTIONS)
+    outcome = run_here(checkout, "train", *OPTIONS)
     assert outcome.code == 0, outcome.errors
     return outcome
+
+
+@pytest.fixture(scope="module")
+def audited_twice(checkout: Path, trained: Outcome) -> list[list[bytes]]:
+    """The files of two audits of the checkout with its run; the second one's stay there."""
+    written = []
+    for _ in range(2):
+        audit(settings(checkout), group=False)
+        folder = checkout / FOLDER / "audit"
+        written.append([(folder / name).read_bytes() for name in ("audit.json", "report.html")])
+    return written
 
 
 def findings(root: Path) -> dict:
@@ -118,9 +129,8 @@ def test_without_a_run_it_says_what_to_run(before_training: tuple[str, dict]) ->
 
 
 def test_the_report_shows_the_figures_of_the_json_and_needs_nothing_else(
-    checkout: Path, trained: Outcome
+    checkout: Path, audited_twice: list[list[bytes]]
 ) -> None:
-    audit(settings(checkout), group=False)
     found, report = findings(checkout), read_report(checkout)
 
     for key, value in report.figures.items():
@@ -138,8 +148,7 @@ def test_the_report_shows_the_figures_of_the_json_and_needs_nothing_else(
     assert shown == min(40, found["suspects"]["count"]) > 0
 
 
-def test_a_run_ranks_suspect_labels(checkout: Path, trained: Outcome) -> None:
-    audit(settings(checkout), group=False)
+def test_a_run_ranks_suspect_labels(checkout: Path, audited_twice: list[list[bytes]]) -> None:
     suspects = findings(checkout)["suspects"]
 
     (run,) = (path.parent for path in (checkout / FOLDER).glob("*/oof.csv"))
@@ -153,14 +162,8 @@ def test_a_run_ranks_suspect_labels(checkout: Path, trained: Outcome) -> None:
     )
 
 
-def test_the_same_audit_twice_is_the_same_bytes(checkout: Path, trained: Outcome) -> None:
-    folder = checkout / FOLDER / "audit"
-    written = []
-    for _ in range(2):
-        audit(settings(checkout), group=False)
-        written.append([(folder / name).read_bytes() for name in ("audit.json", "report.html")])
-
-    assert written[0] == written[1]
+def test_the_same_audit_twice_is_the_same_bytes(audited_twice: list[list[bytes]]) -> None:
+    assert audited_twice[0] == audited_twice[1]
 
 
 def test_folds_keep_copies_together_until_the_list_is_removed(
@@ -168,15 +171,15 @@ def test_folds_keep_copies_together_until_the_list_is_removed(
 ) -> None:
     listed = checkout / "data/my-digits/duplicates.csv"
     old_maps = set((checkout / "data/my-digits/folds").iterdir())
-    assert run_pipeline(checkout, "audit", *OPTIONS, "--group").code == 0
+    assert run_here(checkout, "audit", *OPTIONS, "--group").code == 0
     group_of = pd.read_csv(listed, dtype=str).set_index("id")["group"]
     assert group_of["0001"] == group_of["0100"] == group_of["0200"]
     assert "0005" not in group_of  # its copy is a test image
 
-    grouped = run_pipeline(checkout, "train", *OPTIONS)
+    grouped = run_here(checkout, "train", *OPTIONS)
     (new_map,) = set((checkout / "data/my-digits/folds").iterdir()) - old_maps
     listed.unlink()
-    again = run_pipeline(checkout, "train", *OPTIONS)
+    again = run_here(checkout, "train", *OPTIONS)
 
     assert "folds keep the copies listed in" in grouped.output
     fold_of = pd.read_csv(new_map, dtype=str).set_index("id")["fold"]

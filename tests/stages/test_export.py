@@ -42,11 +42,11 @@ def test_every_fold_becomes_a_file_that_predicts_the_same(exported: tuple[Path, 
 
 
 def test_what_is_exported_is_not_exported_again(
-    exported: tuple[Path, Outcome], command: Command
+    exported: tuple[Path, Outcome], here: Command
 ) -> None:
     root, _ = exported
 
-    again = command("export", *SMALL, "--conv", "bottleneck", root=root)
+    again = here("export", *SMALL, "--conv", "bottleneck", root=root)
 
     assert again.code == 0, again.errors
     assert "train       up to date" in again.output
@@ -66,12 +66,12 @@ def test_a_network_that_classifies_no_images_is_refused_at_once(model: str, mess
 
 
 def test_a_network_that_cannot_take_the_images_is_refused_and_leaves_no_run(
-    exported: tuple[Path, Outcome], command: Command
+    exported: tuple[Path, Outcome], here: Command
 ) -> None:
     root, _ = exported
     before = sorted((root / "submissions/mine").iterdir())
 
-    outcome = command("train", *SMALL, "--model", "mnist-net", root=root)
+    outcome = here("train", *SMALL, "--model", "mnist-net", root=root)
 
     assert outcome.code == 2
     assert "MODEL='mnist-net' cannot take 1 x 8 x 8 images" in outcome.errors

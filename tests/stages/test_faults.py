@@ -62,45 +62,45 @@ def leftovers(root: Path) -> list[Path]:
     ],
 )
 def test_an_unknown_name_lists_the_choices(
-    command: Command, tmp_path: Path, option: str, value: str, parts: tuple[str, ...]
+    here: Command, tmp_path: Path, option: str, value: str, parts: tuple[str, ...]
 ) -> None:
-    outcome = command("submit", option, value)
+    outcome = here("submit", option, value)
 
     assert_fails(outcome, 2, *parts)
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_too_many_folds(command: Command, raw: Path) -> None:
-    outcome = command("train", "--competition", "my-digits", "--folds", "500")
+def test_too_many_folds(here: Command, raw: Path) -> None:
+    outcome = here("train", "--competition", "my-digits", "--folds", "500")
 
     assert_fails(outcome, 2, "FOLDS=500", "has only")
 
 
-def test_a_corrupt_image_is_named(command: Command, raw: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_is_named(here: Command, raw: Path, tmp_path: Path) -> None:
     for name in ("0003.png", "0007.png"):
         path = raw / "train" / name
         path.write_bytes(path.read_bytes()[:40])
 
-    outcome = command("preprocess", *MINE)
+    outcome = here("preprocess", *MINE)
 
     assert_fails(outcome, 3, "2 ", "0003.png")
     assert not leftovers(tmp_path)
 
 
-def test_a_label_without_its_image(command: Command, raw: Path, tmp_path: Path) -> None:
+def test_a_label_without_its_image(here: Command, raw: Path, tmp_path: Path) -> None:
     (raw / "train/0005.png").unlink()
 
-    outcome = command("preprocess", *MINE)
+    outcome = here("preprocess", *MINE)
 
     assert_fails(outcome, 3, "1 ", "0005", "train.csv")
     assert not leftovers(tmp_path)
 
 
-def test_one_class(command: Command, raw: Path, tmp_path: Path) -> None:
+def test_one_class(here: Command, raw: Path, tmp_path: Path) -> None:
     labels = pd.read_csv(raw / "train.csv", dtype=str)
     labels.assign(label="7").to_csv(raw / "train.csv", index=False)
 
-    outcome = command("preprocess", *MINE)
+    outcome = here("preprocess", *MINE)
 
     assert_fails(outcome, 3, "'7'")
     assert not leftovers(tmp_path)
@@ -122,8 +122,8 @@ def test_a_full_disk_while_caching(command: Command, raw: Path, tmp_path: Path) 
     assert command("preprocess", *MINE).code == 0
 
 
-def test_no_credentials_for_kaggle(command: Command) -> None:
-    outcome = command("submit", "--competition", "digits", "--host", "kaggle")
+def test_no_credentials_for_kaggle(here: Command) -> None:
+    outcome = here("submit", "--competition", "digits", "--host", "kaggle")
 
     assert_fails(outcome, 6, "credentials", "kaggle.com/settings")
 
@@ -203,10 +203,10 @@ def test_two_commands_in_one_checkout(command: Command, raw: Path, tmp_path: Pat
 
 
 def test_own_definition_overrides_key_by_key_and_a_bad_key_is_named(
-    command: Command, raw: Path, tmp_path: Path
+    here: Command, raw: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "data/my-digits/competition.toml").write_text('[data]\nlayuot = "table"\n')
 
-    outcome = command("preprocess", *MINE)
+    outcome = here("preprocess", *MINE)
 
     assert_fails(outcome, 2, "competition.toml", "'layuot'", "layout")

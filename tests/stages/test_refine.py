@@ -17,19 +17,13 @@ from pipeline.metrics.decisions import decision_of
 from pipeline.stages.chain import run_until
 from pipeline.stages.ledger import print_ledger
 from pipeline.stages.refine import blend, calibrate, thresholds
-from tests.stages.refining import Refinery, train_small_runs
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
-    return train_small_runs(tmp_path_factory.mktemp("refine"))
+from tests.stages.refining import Refinery
 
 
 @pytest.fixture
-def refinery(trained: Refinery, tmp_path: Path) -> Refinery:
+def refinery(small_runs: Refinery, tmp_path: Path) -> Refinery:
     """A copy of the checkout, to be spoilt."""
-    shutil.copytree(trained.settings.root, tmp_path / "checkout")
-    return replace(trained, settings=trained.settings.with_root(tmp_path / "checkout"))
+    return small_runs.copy(tmp_path / "checkout")
 
 
 def read(path: Path) -> pd.DataFrame:

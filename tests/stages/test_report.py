@@ -24,14 +24,14 @@ from pipeline.stages.report import report
 from pipeline.stages.settings import Settings
 from tests.report.browser import DESKTOP, PHONE, Browser, open_browser
 from tests.report.pages import Page
-from tests.stages.commands import run_pipeline, write_digit_images
-from tests.stages.refining import Refinery, train_small_runs
+from tests.stages.commands import run_here, write_digit_images
+from tests.stages.refining import Refinery
 
 
 @pytest.fixture(scope="module")
-def refinery(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
+def refinery(small_runs: Refinery, tmp_path_factory: pytest.TempPathFactory) -> Refinery:
     """Two trained runs on digits with three uploads in the ledger, and a blend of the two."""
-    made = train_small_runs(tmp_path_factory.mktemp("checkout"))
+    made = small_runs.copy(tmp_path_factory.mktemp("report") / "checkout")
     blend(made.settings, ",".join(made.runs), "equal")
     ledger = Ledger(made.settings.workspace.ledger)
     names = [*made.runs, next(made.folder("").glob("blend-*")).name]
@@ -264,8 +264,8 @@ def test_bad_input_is_refused_in_one_line(root: Path, refinery: Refinery) -> Non
 def test_the_command_writes_both_pages(root: Path, refinery: Refinery) -> None:
     options = ("--competition", "digits", "--run", refinery.runs[0])
 
-    one = run_pipeline(root, "report", *options)
-    everything = run_pipeline(root, "report", "--competition", "digits", "--runs", "all")
+    one = run_here(root, "report", *options)
+    everything = run_here(root, "report", "--competition", "digits", "--runs", "all")
 
     assert one.code == everything.code == 0, one.errors + everything.errors
     assert (root / "submissions/digits" / refinery.runs[0] / "report.html").exists()

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.stages.chain import STAGES, run_until
+from pipeline.stages.kernels import write_kernels
+from pipeline.stages.push_record import GENERATED, RECORD, PushFolder, PushRecord
 from pipeline.stages.refine import thresholds
 from pipeline.stages.settings import Settings
 from pipeline.stages.status import print_status, status
-from tests.stages.commands import run_pipeline
+from tests.stages.commands import run_here
 from tests.stages.killing import run_and_kill
 
 DIGITS = Settings(competition="digits", recipe="smoke", folds=2, host="local")
@@ -56,6 +58,7 @@ def test_before_anything_it_says_where_the_files_come_from(tmp_path: Path) -> No
 
     assert found["raw"] == {"state": "absent", "files": 0, "bytes": 0}
     assert found["caches"] == found["folds"] == found["runs"] == []
+    assert [kernel["state"] for kernel in found["kernels"]] == ["absent"] * 3
     assert states(found) == ["to do", "to do", "later", "later", "later", "later"]
     assert told(found, "download").startswith("from the local competition host into ")
     assert list(tmp_path.iterdir()) == []
@@ -96,7 +99,7 @@ def test_after_submit_everything_is_up_to_date_and_nothing_was_touched(
 def test_the_command_prints_one_json_object(submitted: Path) -> None:
     options = ("--competition", "digits", "--recipe", "smoke", "--folds", "2", "--host", "local")
 
-    outcome = run_pipeline(submitted, "status", *options, "--json")
+    outcome = run_here(submitted, "status", *options, "--json")
 
     assert outcome.code == 0, outcome.errors
     assert json.loads(outcome.output) == status(DIGITS.with_root(submitted))
@@ -178,3 +181,45 @@ def test_a_missing_file_of_the_download_is_told(copy: Settings) -> None:
 
     assert states(found) == ["refused", *["later"] * 5]
     assert "files are missing" in told(found, "download")
+
+
+def test_of_every_notebook_it_says_whether_it_is_current_and_was_pushed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = DIGITS.with_root(tmp_path)
+    write_kernels(tmp_path)
+    kernels = tmp_path / "kernels/digits"
+    for number, session in ((1, "first"), (2, "second"), (None, "begun")):
+        push = tmp_path / f"submissions/digits/subkernel-kernel-{session}"
+        shutil.copytree(kernels / "subkernel", push / GENERATED)
+        time = f"2026-01-0{number}T00:00:00Z" if number else None
+        shared = {"kernel": "alice/digits-subkernel", "host": "local", "instance": "1"}
+        later = {"commit": None, "forced": False, "after": 0, "version": number, "pushed_at": time}
+        PushFolder(push).begin(PushRecord(**shared, **later))
+    (kernels / "channel-selection/digits-channel-selection.ipynb").write_text("{}")
+    shutil.rmtree(kernels / "compare")
+    shutil.copytree(kernels / "subkernel", kernels / "mine")
+    (kernels / "mine/kernel-metadata.json").write_text("{}")
+    capsys.readouterr()
+
+    print_status(settings)
+
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("kernel")]
+    assert lines == [
+        "kernel      channel-selection stale: the package makes another one; run `make kernels`",
+        "kernel      mine not one that `make kernels` writes",
+        "kernel      subkernel current; pushed as alice/digits-subkernel/2 to local",
+        "kernel      compare absent; run `make kernels`",
+    ]
+    (record,) = tmp_path.glob(f"submissions/digits/*-first/{RECORD}")
+    record.write_text("{}")
+    with pytest.raises(DataError, match=r"push\.json is damaged"):
+        status(settings)
+
+
+def test_a_competition_without_notebooks_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_status(replace(DIGITS.with_root(tmp_path), competition="vehicles"))
+
+    assert "kernel      none\n" in capsys.readouterr().out

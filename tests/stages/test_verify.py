@@ -13,13 +13,13 @@ from pipeline.stages.chain import run_until
 from pipeline.stages.refine import blend
 from pipeline.stages.settings import Settings
 from pipeline.stages.verify import verify
-from tests.stages.refining import Refinery, train_small_runs
+from tests.stages.refining import Refinery
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
+def made(small_runs: Refinery, tmp_path_factory: pytest.TempPathFactory) -> Refinery:
     """Two runs, one of them uploaded, and their blend."""
-    refinery = train_small_runs(tmp_path_factory.mktemp("made"))
+    refinery = small_runs.copy(tmp_path_factory.mktemp("made") / "checkout")
     run_until("submit", refinery.with_run(refinery.runs[0]))
     blend(refinery.settings, ",".join(refinery.runs), "equal")
     return refinery

@@ -27,9 +27,22 @@ from tests.training.runs import make_run, write_cache
 SHARE_OF_MOVEMENT = 0.1
 
 
-@pytest.fixture
-def cache(tmp_path, digits):
-    return write_cache(digits, tmp_path / "cache")
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory, digits):
+    return write_cache(digits, tmp_path_factory.mktemp("cache") / "cache")
+
+
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory, digits, cache):
+    """The run that launchers are compared with: fold after fold in this process."""
+    return trained_in_turn(tmp_path_factory.mktemp("in-turn"), digits, cache)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, digits, cache):
+    """The parameters that every run of this seed starts from."""
+    folder = tmp_path_factory.mktemp("start")
+    return parameters(trained_in_turn(folder, digits, cache, learning_rate=0.0))
 
 
 def a_run(folder, digits, **changes):
@@ -65,7 +78,7 @@ def file_bytes(run):
     return [(run.fold(number) / name).read_bytes() for number in run.folds for name in names]
 
 
-def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache):
+def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache, in_turn):
     run = a_run(tmp_path / "beside", digits)
     seen = []
 
@@ -74,14 +87,14 @@ def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache):
     assert sorted((task.number, metrics.epoch) for task, metrics in seen) == [
         (number, epoch) for number in range(2) for epoch in range(2)
     ]
-    assert file_bytes(run) == file_bytes(trained_in_turn(tmp_path / "in-turn", digits, cache))
+    assert file_bytes(run) == file_bytes(in_turn)
 
 
 @pytest.mark.parametrize(
     "choices", [{}, {"ema": 0.8, "keep": "best", "metric": "log_loss"}], ids=["plain", "chosen"]
 )
 def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
-    tmp_path, digits, cache, choices
+    tmp_path, digits, cache, start, choices
 ):
     run = a_run(tmp_path / "together", digits, **choices)
     with pytest.raises(BudgetError):
@@ -92,7 +105,6 @@ def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
 
     assert checkpoints
     alone = parameters(trained_in_turn(tmp_path / "alone", digits, cache, **choices))
-    start = parameters(trained_in_turn(tmp_path / "start", digits, cache, learning_rate=0.0))
     assert (parameters(run) - alone).norm() < SHARE_OF_MOVEMENT * (alone - start).norm()
 
 
@@ -220,7 +232,7 @@ def wait_for_nodes(ray, count):
 
 
 def test_on_a_ray_cluster_of_two_nodes_folds_of_two_runs_train_as_in_turn(
-    tmp_path, digits, cache, cluster
+    tmp_path, digits, cache, in_turn, cluster
 ):
     seeds = {"same": 0, "another-seed": 1}
     runs = [a_run(tmp_path / name, digits, seed=seed) for name, seed in seeds.items()]
@@ -229,7 +241,6 @@ def test_on_a_ray_cluster_of_two_nodes_folds_of_two_runs_train_as_in_turn(
     train_on_ray(runs, cache, lambda *epoch: seen.append(epoch), Deadline())
 
     assert len(seen) == 2 * 2 * 2
-    in_turn = trained_in_turn(tmp_path / "in-turn", digits, cache)
     assert file_bytes(runs[0]) == file_bytes(in_turn)
     assert not runs[1].missing_folds()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from pipeline.host.sources.images import Collection, Labelled
 
@@ -16,6 +14,9 @@ _BRIGHTEST = 16
 
 def load(cache: Path) -> Collection:
     """1,297 training and 500 test images, grey [N,8,8], drawn by class; `cache` stays unused."""
+    from sklearn.datasets import load_digits  # slow to import, and built only once
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / _BRIGHTEST)).astype(np.uint8)
     everything = Labelled(images, bunch.target.astype(np.uint8))
