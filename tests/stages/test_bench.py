@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.stages.commands import run_pipeline, write_digit_images
+from tests.stages.commands import run_here, run_pipeline, write_digit_images
 
 OPTIONS = ("--competition", "mine", "--set", "compile=off", "--model", "nntrain-cnn")
 
@@ -44,7 +44,7 @@ def test_a_library_model_on_larger_images_without_growth(tmp_path: Path) -> None
 
 
 def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
-    outcome = run_pipeline(tmp_path, "bench", "--competition", "digits", "--host", "local")
+    outcome = run_here(tmp_path, "bench", "--competition", "digits", "--host", "local")
 
     assert outcome.code == 2
     assert "digits has no image files that become square" in outcome.errors

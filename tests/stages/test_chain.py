@@ -88,11 +88,11 @@ def test_a_second_submit_trains_nothing_and_uploads_nothing(
 
 
 def test_another_configuration_shares_the_fold_map(
-    finished: tuple[Path, Outcome], command: Command
+    finished: tuple[Path, Outcome], here: Command
 ) -> None:
     root, _ = finished
 
-    outcome = command("train", *SMOKE, "--conv", "channel-selection", root=root)
+    outcome = here("train", *SMOKE, "--conv", "channel-selection", root=root)
 
     assert outcome.code == 0, outcome.errors
     assert len(list((root / "data/digits/folds").iterdir())) == 1
@@ -135,11 +135,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-def test_files_put_there_by_hand_need_no_host(command: Command, tmp_path: Path) -> None:
+def test_files_put_there_by_hand_need_no_host(here: Command, tmp_path: Path) -> None:
     raw = tmp_path / "data/my-digits/raw"
     write_digit_images(raw)
 
-    outcome = command("submission", "--competition", "my-digits", *SMOKE[2:])
+    outcome = here("submission", "--competition", "my-digits", *SMOKE[2:])
 
     assert outcome.code == 0, outcome.errors
     (csv,) = (tmp_path / "submissions/my-digits").glob("*/submission.csv")
@@ -149,16 +149,14 @@ def test_files_put_there_by_hand_need_no_host(command: Command, tmp_path: Path) 
     assert set(written.label) <= set("0123456789")
 
 
-def test_a_changed_image_makes_another_cache_and_another_run(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_changed_image_makes_another_cache_and_another_run(here: Command, tmp_path: Path) -> None:
     raw = tmp_path / "data/my-digits/raw"
     write_digit_images(raw)
     options = ("--competition", "my-digits")
-    assert command("preprocess", *options).code == 0
+    assert here("preprocess", *options).code == 0
     (raw / "train/0000.png").write_bytes((raw / "train/0010.png").read_bytes())
 
-    assert "up to date" not in command("preprocess", *options).output.split("preprocess")[1]
+    assert "up to date" not in here("preprocess", *options).output.split("preprocess")[1]
 
     assert len(list((tmp_path / "data/my-digits/cache").iterdir())) == 2
 
