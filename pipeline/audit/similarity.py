@@ -40,13 +40,13 @@ def dot_products(
     return found
 
 
-def aligned_similarity(first: Images, second: Images, view: View) -> Floats:
-    """How much `first[k]` and `second[k]` in this view agree, from -1 to 1, at best alignment.
+def aligned_similarity(first: Images, second: Images, views: tuple[View, View]) -> Floats:
+    """How much `first[k]` and `second[k]`, each in its view, agree at best alignment: -1 to 1.
 
     The cosine between the middles of the two images' details (see `details`), the largest one
     over small shifts and zooms. Images [P, 32, 32], result [P].
     """
-    return _best_cosines(first, second, view, _ZOOMS)
+    return _best_cosines(first, second, views, _ZOOMS)
 
 
 def stretched_similarity(first: Images, second: Images, *, mirrored: bool) -> Floats:
@@ -54,24 +54,26 @@ def stretched_similarity(first: Images, second: Images, *, mirrored: bool) -> Fl
 
     Height and width are zoomed apart: some thirty times the work. Images [P, 32, 32], result [P].
     """
-    view = View(mirrored=mirrored)
+    views = View(), View(mirrored=mirrored)
     return np.maximum(
-        _best_cosines(first, second, view, _STRETCHES),
-        _best_cosines(second, first, view, _STRETCHES),
+        _best_cosines(first, second, views, _STRETCHES),
+        _best_cosines(second, first, views, _STRETCHES),
     )
 
 
 def _best_cosines(
-    first: Images, second: Images, view: View, zooms: Sequence[tuple[float, float]]
+    first: Images, second: Images, views: tuple[View, View], zooms: Sequence[tuple[float, float]]
 ) -> Floats:
     best = np.full(len(first), -1, dtype=np.float32)
+    of_first, of_second = views
     middle = slice(_MARGIN, SIDE - _MARGIN)
     for part in chunks(len(first), _PAIRS):
-        windows = _unit(_windows(details(first[part], View())))
+        windows = _unit(_windows(details(first[part], of_first)))
         for start in range(0, len(zooms), _ZOOMS_AT_ONCE):
             some = zooms[start : start + _ZOOMS_AT_ONCE]
-            seen = [details(second[part], view.zoomed(*zoom))[:, middle, middle] for zoom in some]
-            cosines = torch.bmm(windows, _unit(np.stack(seen, axis=1)).mT)
+            seen = [details(second[part], of_second.zoomed(*zoom)) for zoom in some]
+            middles = np.stack(seen, axis=1)[:, :, middle, middle]
+            cosines = torch.bmm(windows, _unit(middles).mT)
             best[part] = np.maximum(best[part], cosines.amax(dim=(1, 2)).numpy())
     return best
 

@@ -6,6 +6,7 @@ so each is one matrix for the rows and one for the columns of an image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -39,6 +40,15 @@ class View:
     def zoomed(self, vertical: float, horizontal: float) -> View:
         """The window around the same centre, its height and width times these factors."""
         return replace(self, height=self.height * vertical, width=self.width * horizontal)
+
+    def overlap(self) -> tuple[View, View]:
+        """Views of an image and of another that show the same where this view of the other does.
+
+        Without the strips that either has beyond the other's border.
+        """
+        (top, down), (height, lower) = _overlap(self.height, self.down)
+        (left, right), (width, farther) = _overlap(self.width, self.right)
+        return View(top, left, down, right), View(height, width, lower, farther, self.mirrored)
 
     def rows(self) -> Floats:
         """The matrix [32, 32] that resamples an image's rows."""
@@ -89,6 +99,14 @@ def details(grey: Images, view: View, step: int = 1) -> Floats:
     return transformed(grey, fine @ rows, fine @ columns) - transformed(
         grey, coarse @ rows, coarse @ columns
     )
+
+
+def _overlap(side: float, offset: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Along one axis, what a window and the image share: as sides and offsets in units of each."""
+    beyond = max(0.0, abs(offset) - (SIDE - side) / 2)
+    moved = math.copysign(beyond / 2, offset)
+    zoom = SIDE / side
+    return (SIDE - beyond * zoom, -moved * zoom), (side - beyond, offset - moved)
 
 
 def _resampling(side: float, offset: float) -> Floats:

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.audit.duplicates import find_duplicates
 from pipeline.audit.findings import duplicate_findings
 from pipeline.audit.near import is_flat, near_pairs
 from pipeline.audit.views import View, grey_images, transformed
-from tests.audit.pictures import CHANGES, cache_of, mirrored, photographs
+from pipeline.host.sources.bursts import in_bursts
+from pipeline.host.sources.images import Labelled
+from tests.audit.pictures import CHANGES, SIDE, cache_of, mirrored, photographs
 
 
 def clusters(train, test, *, mirror=True):
@@ -32,6 +35,37 @@ def test_every_copy_is_found_and_nothing_else(change):
     planted = [[row, row + len(pieces)] for row in range(len(pieces))]
     assert [pair for pair in planted if pair not in found] == []
     assert [pair for pair in found if pair not in planted] == []
+
+
+def test_bursts_of_shifted_and_noisy_photographs_are_one_cluster_each():
+    photos = np.stack([np.asarray(Image.fromarray(x).resize((32, 32))) for x in photographs()])
+    unlabelled = Labelled(photos, np.zeros(len(photos), np.int64))
+    taken = in_bursts(unlabelled, np.random.default_rng(0))
+
+    found = clusters(taken.images[:-5], taken.images[-5:])
+
+    bursts = [np.flatnonzero(taken.groups == photo).tolist() for photo in range(len(photos))]
+    assert found == [rows for rows in bursts if len(rows) > 1]
+
+
+@pytest.mark.parametrize("change", [np.copy, mirrored], ids=["plain", "mirrored"])
+def test_copies_shifted_by_an_eighth_are_found_in_every_direction(change):
+    pieces = photographs()[:12]
+    eighth = SIDE // 8
+    wider = np.pad(pieces, ((0, 0), (eighth, eighth), (eighth, eighth), (0, 0)), mode="reflect")
+    places = [(down, right) for down in (0, 1, 2) for right in (0, 1, 2) if (down, right) != (1, 1)]
+    copies = [
+        change(photo[down * eighth :, right * eighth :][:SIDE, :SIDE])
+        for down, right in places
+        for photo in wider
+    ]
+    grey = grey_images(torch.from_numpy(np.stack([*pieces, *copies])))
+
+    pairs = near_pairs(grey, 0.85, mirror=True)
+
+    found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    planted = {(n % 12, 12 + n) for n in range(len(copies))}
+    assert planted - found == set()
 
 
 def test_mirrored_copies_count_only_where_a_mirror_keeps_the_label():
@@ -122,3 +156,26 @@ def test_a_view_is_what_its_name_says():
     seen = transformed(grey, view.rows(), view.columns())
 
     np.testing.assert_array_equal(seen[:, :30, 2:], grey[:, 2:, ::-1][:, :, :30])
+
+
+@pytest.mark.parametrize(
+    ("down", "right", "mirrored"), [(4, -2, False), (-3, 4, True), (0, 0, True)]
+)
+def test_overlapping_views_of_an_image_and_its_shifted_copy_are_the_same(down, right, mirrored):
+    wider = grey_images(torch.from_numpy(photographs()[:1]))[0]
+    wider = np.tile(wider, (2, 2))[8:56, 8:56]
+    other = wider[8:40, 8:40]
+    image = wider[8 + down : 40 + down, 8 + right : 40 + right]
+    other = other[:, ::-1].copy() if mirrored else other
+
+    views = View(down=down, right=right, mirrored=mirrored).overlap()
+
+    one, same = (
+        transformed(grey[None], view.rows(), view.columns())
+        for grey, view in zip((image, other), views, strict=True)
+    )
+    np.testing.assert_allclose(one[:, 1:-1, 1:-1], same[:, 1:-1, 1:-1], atol=0.01)
+
+
+def test_a_window_inside_an_image_overlaps_with_all_of_the_other():
+    assert View(28, 28, 2, -2).overlap() == (View(), View(28, 28, 2, -2))
