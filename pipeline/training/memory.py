@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
-_UNIT = 1 if sys.platform == "darwin" else 1024
+_KIBIBYTE = 1024
+_UNIT = 1 if sys.platform == "darwin" else _KIBIBYTE
+_STATUS = Path("/proc/self/status")
 
 
 def peak_memory(device: torch.device) -> int:
@@ -18,4 +22,14 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """The most bytes that this process held in memory."""
+    # On Linux getrusage's peak includes that of the process that started this one.
+    told = _STATUS.read_text() if _STATUS.is_file() else ""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", told, re.MULTILINE)
+    if found:
+        return int(found[1]) * _KIBIBYTE
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT

@@ -17,7 +17,7 @@ import stamina
 
 from pipeline.artifacts import verify_manifest
 from pipeline.errors import ConfigError, CredentialsError, DataError, HostError, StorageError
-from pipeline.host.state import State, default_state
+from pipeline.host.state import STATE_VARIABLE, State, default_state
 from pipeline.stages import hosts
 from pipeline.stages.download import download
 from pipeline.workspace import Workspace
@@ -29,7 +29,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+def server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultServer]:
+    # Where no other test has had a host, whose files would be of another instance.
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path_factory.mktemp("state")))
     with running_server() as running, stamina.set_testing(True, attempts=10, cap=True):
         monkeypatch.setattr(hosts, "local_host", host_at(running.port))
         yield running

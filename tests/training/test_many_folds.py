@@ -11,10 +11,11 @@ REPOSITORY = Path(__file__).parents[2]
 COUNTS = [100_000, pytest.param(10_000_000, marks=pytest.mark.soak)]
 
 _MAKE_FOLDS = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 import numpy as np
 from pipeline.training.folds import assign_folds, read_folds, write_folds
+from pipeline.training.memory import peak_resident_memory
 
 count, path = int(sys.argv[1]), Path(sys.argv[2])
 ids = [f"image{row:08}" for row in range(count)]
@@ -26,10 +27,9 @@ assert np.array_equal(read_folds(path, ids), fold)
 moments.append((time.monotonic(), time.process_time()))
 counts = np.bincount(10 * fold + labels).reshape(5, 10)
 assert (np.ptp(counts, axis=0) <= 1).all()
-unit = 1 if sys.platform == "darwin" else 1024
 (begin, begin_busy), (end, end_busy) = moments
 result = {
-    "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30,
+    "GiB": peak_resident_memory() / 2**30,
     "seconds of folds": end - begin,
     "processor seconds": end_busy - begin_busy,
 }
