@@ -33,7 +33,9 @@ FOUND = [
         "layout", bytes(4) + MARK, b"\0\1\0\0" + MARK, id="parts before the archive begins"
     ),
     pytest.param("layout", b"x_test", b"\x1b[7mtset", id="a name that speaks to the terminal"),
-    pytest.param("layout", b"test/3.png", b"a_sample.csv/3.png", id="a folder called like a table"),
+    pytest.param(
+        "layout", b"test/3.png", b"sample_submission.csv/3.png", id="a folder called like a table"
+    ),
     pytest.param("host", b'": "digits"', b'": "\\ud800"', id="half of a character"),
     pytest.param("host", b"application/json", b"application/josn", id="a body of another kind"),
     pytest.param("host", b"Basic ", b"Basic \xff", id="a key that is no text"),

@@ -46,7 +46,6 @@ def main(cache: Path, seconds: float) -> None:
     images = (state.step - before) * state.batch
     found = {
         "images_per_second": images / (time.perf_counter() - start),
-        "steps": images // state.batch,
         "cache_bytes": part.images.nbytes,
     }
     print(json.dumps(found))
