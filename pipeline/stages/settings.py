@@ -11,7 +11,10 @@ from pipeline.workspace import Workspace
 
 HOSTS = ("auto", "kaggle", "local")
 LAUNCHES = ("auto", "ddp", "ray")
-DECISIONS = ("device", "precision", "compile", "graphs", "norms", "micro_batch", "threads")
+DECISIONS = (
+    *("device", "precision", "compile", "graphs"),
+    *("norms", "micro_batch", "threads", "folds_at_once"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +48,7 @@ class Settings:
     """How the convolutions compute: auto times those that the variant offers."""
     set: str = ""
     """NAME=VALUE, separated by spaces: any field of the recipe, or device, precision, compile,
-    graphs, norms, micro_batch, threads."""
+    graphs, norms, micro_batch, threads, folds_at_once."""
     budget: str = ""
     """Stop training after this time, such as 11h or 1h30m; run again to go on."""
     launch: str = "auto"

@@ -15,6 +15,7 @@ from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
 from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_precision, precision_for
+from pipeline.training.sharing import folds_at_once
 
 DEVICES = ("auto", "cpu", "cuda")
 _ASKED = "asked for"
@@ -32,6 +33,7 @@ class Execution:
         norms: whose code computes batch norms in training, native (this project's) or torch.
         micro_batch: images that pass through the network at once; 0 for the whole batch.
         threads: of the CPU, for each process that trains.
+        folds_at_once: how many folds train on a device at the same time, each in its process.
         convs: the execution of each convolution by its path in the network.
         reasons: why, by field.
     """
@@ -43,6 +45,7 @@ class Execution:
     norms: str = "torch"
     micro_batch: int = 0
     threads: int = 1
+    folds_at_once: int = 1
     convs: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,8 +78,11 @@ class Execution:
         if self.device == "cpu":
             values |= {"norms": self.norms, "threads": self.threads}
         else:
-            values |= {"graphs": self.graphs}
-        rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
+            values |= {"graphs": self.graphs, "folds_at_once": self.folds_at_once}
+        rows = [
+            (name.replace("_", " "), _word(value), self.reasons.get(name, ""))
+            for name, value in values.items()
+        ]
         at_once = str(self.micro_batch) if self.micro_batch else "all"
         rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
         layout = ("memory format", "channels_last", "the cache holds images that way")
@@ -106,7 +112,7 @@ def choose_execution(
         device: auto, cpu or cuda.
         pixels: how many the run trains on in all; decides whether compiling pays.
         asked: what the user decided himself: precision, compile (on, off), graphs (on, off), norms,
-            micro_batch, threads.
+            micro_batch, threads, folds_at_once.
 
     Raises:
         ConfigError: there is no such device or value, or the device cannot run this torch.
@@ -128,6 +134,9 @@ def choose_execution(
     micro_batch, why_micro_batch = 0, "halved where memory runs out"
     if "micro_batch" in asked:
         micro_batch, why_micro_batch = _count("micro_batch", asked["micro_batch"]), _ASKED
+    folds, why_folds = folds_at_once(device)
+    if "folds_at_once" in asked:
+        folds, why_folds = _count("folds_at_once", asked["folds_at_once"]), _ASKED
     reasons = {
         "device": why_device,
         "precision": why_precision,
@@ -136,6 +145,7 @@ def choose_execution(
         "norms": why_norms,
         "micro_batch": why_micro_batch,
         "threads": why_threads,
+        "folds_at_once": why_folds,
     }
     return Execution(
         device=device,
@@ -145,6 +155,7 @@ def choose_execution(
         norms=norms,
         micro_batch=micro_batch,
         threads=threads,
+        folds_at_once=folds,
         reasons=reasons,
     )
 

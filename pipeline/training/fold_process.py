@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,15 @@ def start_fold(
     threads: int,
     deadline: Deadline,
     program: Sequence[str] = ALONE,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start the fold's process; `program` are Python's arguments ahead of the worker's own."""
+    own = {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(threads)}
     places = [str(path.absolute()) for path in (task.run.folder, task.cache)]
     settings = [str(task.number), device, str(threads), str(deadline.at)]
     return subprocess.Popen(
         [sys.executable, *program, *places, *settings],
-        env={**os.environ, "PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(threads)},
+        env={**os.environ, **own, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,10 +1,11 @@
-"""Where folds train: in this process, or in a process per GPU, and none waits for another."""
+"""Where folds train: in this process, or in processes of their own, and none waits for another."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -16,6 +17,7 @@ from pipeline.training.execution import Execution
 from pipeline.training.fold import run_fold
 from pipeline.training.fold_process import ALONE, OnEpoch, Task, follow_fold, start_fold
 from pipeline.training.run import Run
+from pipeline.training.sharing import shared_gpus
 from pipeline.training.state import EpochMetrics
 
 Launcher = Callable[[Sequence[Run], Path, OnEpoch, Deadline], None]
@@ -40,14 +42,19 @@ def train_on_devices(
         BudgetError: the deadline came first; checkpoints stay.
         ConfigError, DataError, StorageError: as met by a fold.
     """
-    devices = devices_for(runs[0].execution)
-    if len(devices) == 1:
+    execution = runs[0].execution
+    devices = devices_for(execution)
+    places = [str(device) for device in devices for _ in range(execution.folds_at_once)]
+    if len(places) == 1:
         _train_here(runs, cache, devices[0], on_epoch, deadline)
         return
-    threads = max(1, runs[0].execution.threads // len(devices))
-    train_with(
-        [Worker(str(device), threads) for device in devices], runs, cache, on_epoch, deadline
-    )
+    threads = max(1, execution.threads // len(places))
+    shares = execution.device == "cuda" and execution.folds_at_once > 1
+    sharing: AbstractContextManager[Mapping[str, str]]
+    sharing = shared_gpus() if shares else nullcontext({})
+    with sharing as environment:
+        workers = [Worker(place, threads, environment=environment) for place in places]
+        train_with(workers, runs, cache, on_epoch, deadline)
 
 
 def _train_here(
@@ -71,8 +78,15 @@ def missing_folds(runs: Sequence[Run], cache: Path) -> list[Task]:
 class Worker:
     """A device, or several together, and the process that trains a fold there."""
 
-    def __init__(self, device: str, threads: int, program: Sequence[str] = ALONE) -> None:
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        program: Sequence[str] = ALONE,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.device, self.threads, self.program = device, threads, program
+        self.environment = environment or {}
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
 
@@ -83,7 +97,9 @@ class Worker:
                 task = waiting.get_nowait()
             except Empty:
                 return
-            self.process = start_fold(task, self.device, self.threads, deadline, self.program)
+            self.process = start_fold(
+                task, self.device, self.threads, deadline, self.program, self.environment
+            )
             follow_fold(self.process, task, on_epoch)
 
     def stop(self) -> None:
