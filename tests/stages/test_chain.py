@@ -24,8 +24,9 @@ from tests.stages.commands import (
     write_digit_images,
 )
 
-SMALL = ("--competition", "digits", "--folds", "2")
-SMOKE = (*SMALL, "--recipe", "smoke")
+TWO_FOLDS = ("--competition", "digits", "--folds", "2")
+SMOKE = (*TWO_FOLDS, "--recipe", "smoke")
+SMALL = (*TWO_FOLDS, "--set", "epochs=8")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from pipeline.competition import Competition
@@ -26,6 +27,7 @@ from pipeline.data.sample import Sample
 from pipeline.errors import ConfigError, DataError
 
 Kind = Literal["images", "labels", "ids"]
+_Loaded = TypeVar("_Loaded", NDArray[Any], NpzFile)
 # By name in the raw folder; an array inside an .npz is called `file.npz:array`.
 NamedArrays: TypeAlias = dict[str, Callable[[], NDArray[Any]]]
 # numpy takes an array's header apart as Python text, and lets what goes wrong in it through.
@@ -170,24 +172,31 @@ def _texts(array: NDArray[Any], name: str) -> list[str]:
 def _npy_reader(path: Path) -> Callable[[], NDArray[Any]]:
     def read() -> NDArray[Any]:
         with _read_as_arrays(path):
-            array: NDArray[Any] = np.load(path, allow_pickle=False)
-        return array
+            return _load(path, np.ndarray)
 
     return read
 
 
 def _npz_keys(path: Path) -> list[str]:
-    with _read_as_arrays(path), np.load(path, allow_pickle=False) as arrays:
+    with _read_as_arrays(path), _load(path, NpzFile) as arrays:
         return list(arrays.files)
 
 
 def _npz_reader(path: Path, key: str) -> Callable[[], NDArray[Any]]:
     def read() -> NDArray[Any]:
-        with _read_as_arrays(path), np.load(path, allow_pickle=False) as arrays:
+        with _read_as_arrays(path), _load(path, NpzFile) as arrays:
             array: NDArray[Any] = arrays[key]
         return array
 
     return read
+
+
+def _load(path: Path, kind: type[_Loaded]) -> _Loaded:
+    """One array or an archive of several: numpy goes by what is in the file, not by its name."""
+    loaded = np.load(path, allow_pickle=False)
+    if not isinstance(loaded, kind):
+        raise ValueError(f"a {type(loaded).__name__} in spite of its name")
+    return loaded
 
 
 @contextmanager
