@@ -30,7 +30,9 @@ COMMANDS: dict[str, str | None] = {
     "make kernels": "",
     "make summary MODEL=resnet18 CONV=channel-selection": "",
     "make export COMPETITION=digits": "FOLDS=2 RECIPE=smoke",
-    "make profile MODELS=resnet14 CONVS=subkernel,channel-selection": "MODELS=mnist-net",
+    "make profile MODELS=resnet14 CONVS=subkernel,channel-selection": (
+        "MODELS=mnist-net CONVS=subkernel"
+    ),
     "make train SET='epochs=40 max_shift=0.125' BUDGET=2h": SMALL.replace(
         "RECIPE=smoke", "SET='epochs=2 compile=off'"
     ),

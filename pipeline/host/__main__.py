@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ConfigError, PipelineError
@@ -17,11 +18,10 @@ from pipeline.host.state import State, default_state
 _HOURS_OF_A_WEEK = 7 * 24
 
 
-def main() -> int:
-    """Run one command; its exit code is that of the error met, or 0."""
-    arguments = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, as Python was called unless told; its exit code is the error's, or 0."""
     try:
-        _run(arguments)
+        _run(_parser().parse_args(arguments))
     except PipelineError as err:
         print(f"error: {err}", file=sys.stderr)
         return err.exit_code

@@ -32,11 +32,14 @@ VARIANTS: dict[str, tuple[str, str]] = {
 def measure_epochs(bench: Bench, cell: Cell) -> Outcome:
     """Median seconds per epoch of every variant, eager or compiled as the cell says."""
     runs, epochs = bench.pick(smoke=(1, 1), cpu=(5, 1), gpu=(5, 10))
+    compiled = cell.variant == "compiled"
+    # Compiling a second network would be half of what a smoke run of the study takes.
+    few = 1 if compiled else 2
+    names = bench.pick(smoke=list(VARIANTS)[:few], cpu=list(VARIANTS), gpu=list(VARIANTS))
     with prepared(competition_settings(bench)) as (competition, cache, _):
         data = load_cache(cache)
-    compiled = cell.variant == "compiled"
     engines: dict[str, Engine] = {}
-    for name in bench.pick(smoke=tuple(VARIANTS)[:2], cpu=tuple(VARIANTS), gpu=tuple(VARIANTS)):
+    for name in names:
         engines[name] = _engine(bench, competition, data, name, compiled=compiled)
         engines[name].epoch()  # compiling and warming up are no part of an epoch
     seconds = _rounds(bench, engines, runs, epochs)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from pipeline.host.__main__ import main as host_command
 from pipeline.host.state import STATE_VARIABLE
 from tests.stages.commands import (
     REPOSITORY,
@@ -129,50 +130,46 @@ def test_no_credentials_for_kaggle(here: Command) -> None:
 
 
 @pytest.fixture
-def own_host(tmp_path: Path) -> dict[str, str]:
-    """The environment of a local host of the test's own."""
-    return {STATE_VARIABLE: str(tmp_path / "state")}
+def administer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Commands of the local host, of which the test has one of its own."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+
+    def run(*arguments: str) -> None:
+        assert host_command(arguments) == 0
+
+    return run
 
 
-def administer(environment: dict[str, str], *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "pipeline.host", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        check=True,
-    )
-
-
-def test_the_daily_limit(command: Command, tmp_path: Path, own_host: dict[str, str]) -> None:
+def test_the_daily_limit(here: Command, tmp_path: Path, administer: Callable[..., None]) -> None:
     options = ("--competition", "digits", "--folds", "2", "--recipe", "smoke")
-    assert command("download", *options, **own_host).code == 0
-    administer(own_host, "daily-limit", "digits", "1")
-    assert command("submit", *options, **own_host).code == 0
+    assert here("download", *options).code == 0
+    administer("daily-limit", "digits", "1")
+    assert here("submit", *options).code == 0
 
-    outcome = command("submit", *options, "--seed", "1", **own_host)
+    outcome = here("submit", *options, "--seed", "1")
 
     assert_fails(outcome, 5, "digits", "no more submissions today", "midnight UTC")
     assert "no submission left today, 1 made" in outcome.output
     assert len((tmp_path / "submissions/ledger.jsonl").read_text().splitlines()) == 1
     assert len(list((tmp_path / "submissions/digits").glob("*/submission.csv"))) == 2
-    administer(own_host, "daily-limit", "digits", "2")
-    assert command("submit", *options, "--seed", "1", **own_host).code == 0
+    administer("daily-limit", "digits", "2")
+    assert here("submit", *options, "--seed", "1").code == 0
 
 
-def test_rules_not_accepted(command: Command, tmp_path: Path, own_host: dict[str, str]) -> None:
+def test_rules_not_accepted(here: Command, tmp_path: Path, administer: Callable[..., None]) -> None:
     options = ("--competition", "digits")
-    assert command("download", *options, **own_host).code == 0
-    administer(own_host, "rules", "local-user", "digits", "revoke")
+    assert here("download", *options).code == 0
+    administer("rules", "local-user", "digits", "revoke")
     shutil.rmtree(tmp_path / "data/digits/raw")
 
-    outcome = command("download", *options, **own_host)
+    outcome = here("download", *options)
 
     assert_fails(outcome, 7, "digits", "rules")
     assert not (tmp_path / "data/digits/raw").exists()
     assert not leftovers(tmp_path)
     remedy = outcome.errors.split("`")[1]
-    subprocess.run(remedy, shell=True, cwd=REPOSITORY, env={**os.environ, **own_host}, check=True)
-    assert command("download", *options, **own_host).code == 0
+    subprocess.run(remedy, shell=True, cwd=REPOSITORY, check=True)
+    assert here("download", *options).code == 0
 
 
 def test_two_commands_in_one_checkout(command: Command, raw: Path, tmp_path: Path) -> None:
