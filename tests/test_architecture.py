@@ -123,7 +123,8 @@ def test_the_kernel_ring_runs_without_the_laptop_ring() -> None:
 
 def test_a_command_loads_no_slow_package_before_it_needs_it() -> None:
     """Every command, and every process that a command starts, would begin a second later."""
-    script = f"import sys, pipeline.stages.chain; print({{*{SLOW_PACKAGES!r}}} & {{*sys.modules}})"
+    commands = "pipeline.stages.chain, pipeline.stages.status"
+    script = f"import sys, {commands}; print({{*{SLOW_PACKAGES!r}}} & {{*sys.modules}})"
 
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True

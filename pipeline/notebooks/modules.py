@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -57,17 +58,21 @@ def needed_modules(entries: Sequence[str] = ENTRIES, package: Path = PACKAGE) ->
 
 def _followed(path: str, source: str, package: Path) -> Iterator[str]:
     """The modules of the package that `source` imports; every other import is checked."""
-    for node in ast.walk(ast.parse(source)):
-        for name in _imported(node):
-            root = name.split(".")[0]
-            if root == package.name:
-                # `from pipeline.data import archives` may name a module or what one defines.
-                yield name if _module_file(name, package) else name.rpartition(".")[0]
-            elif root not in IN_KAGGLES_IMAGE and root not in sys.stdlib_module_names:
-                raise ImportError(
-                    f"{path} imports {root}, which Kaggle's image may not have; "
-                    "move what needs it out of the modules that run there"
-                )
+    for name in _imports(source):
+        root = name.split(".")[0]
+        if root == package.name:
+            # `from pipeline.data import archives` may name a module or what one defines.
+            yield name if _module_file(name, package) else name.rpartition(".")[0]
+        elif root not in IN_KAGGLES_IMAGE and root not in sys.stdlib_module_names:
+            raise ImportError(
+                f"{path} imports {root}, which Kaggle's image may not have; "
+                "move what needs it out of the modules that run there"
+            )
+
+
+@cache  # every notebook carries nearly the same modules
+def _imports(source: str) -> list[str]:
+    return [name for node in ast.walk(ast.parse(source)) for name in _imported(node)]
 
 
 def _imported(node: ast.AST) -> list[str]:

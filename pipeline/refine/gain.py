@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import UndefinedMetricWarning
 
 from pipeline.metrics.decisions import Answers
 from pipeline.refine.refinement import Problem
@@ -64,6 +63,8 @@ def gain_of(problem: Problem, refined: Answers, base: Answers) -> Gain:
     The error over images is that of a paired bootstrap (Efron 1979): both sides see the same
     resampled images, which keep their fold and, where they have one label, the classes' numbers.
     """
+    from sklearn.exceptions import UndefinedMetricWarning  # slow to import
+
     by_fold = _differences(problem, refined, base)
     generator = np.random.default_rng(0)
     with warnings.catch_warnings():

@@ -36,7 +36,7 @@ from pipeline.refine.refinement import (
     nested,
 )
 from pipeline.refine.temperature import Temperature
-from pipeline.stages.members import Member, open_member
+from pipeline.stages.members import REFINE_VERSION, Member, open_member
 from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.provenance import provenance
 from pipeline.stages.train import cross_validation
@@ -45,8 +45,6 @@ from pipeline.training.run import FOLDS, MADE_FROM, OUT_OF_FOLD, RECORD
 from pipeline.training.tables import probability_table, write_probabilities
 from pipeline.workspace import Workspace
 
-# Raise it when the same runs would be refined to other numbers.
-REFINE_VERSION = 1
 _KINDS: dict[str, type[Refinement]] = {
     "temperature": Temperature,
     "thresholds": Deciding,

@@ -8,10 +8,9 @@ from typing import Any
 from pipeline.artifacts import MANIFEST, is_complete, read_json, sha256_of
 from pipeline.client.ledger import Ledger, Upload
 from pipeline.errors import PipelineError
-from pipeline.stages.derive import REFINE_VERSION
 from pipeline.stages.download import raw_state
 from pipeline.stages.kernels import KERNELS, committed_kernels
-from pipeline.stages.members import is_finished
+from pipeline.stages.members import REFINE_VERSION, is_finished
 from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.push_record import GENERATED, PushFolder
 from pipeline.stages.push_record import RECORD as PUSH

@@ -26,6 +26,8 @@ from pipeline.training.tables import read_probabilities
 from pipeline.workspace import Workspace
 
 ALL = "all"
+# Raise it when the same runs would be refined to other numbers.
+REFINE_VERSION = 1
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ from pipeline.data.layouts import read_layout
 from tests.permissions import ordinary_user
 from tests.stages.commands import REPOSITORY, write_digit_images
 
-_DO = """
-import sys
+_DO_WHAT_IS_SAID = """
+import json, sys
 from pathlib import Path
 from pipeline.competition import Competition, load_competition
 from pipeline.data.archives import extract_archive, unpack_archives
@@ -26,12 +28,16 @@ from pipeline.data.fingerprint import file_hashes
 from pipeline.data.layouts import read_layout
 from pipeline.data.submission import check_submission, read_form
 from pipeline.errors import PipelineError
-root = Path(sys.argv[1])
-raw, pets = root / "raw", Competition(slug="pets")
-try:
-    exec(sys.argv[2])
-except PipelineError as err:
-    print(f"{type(err).__name__}: {err}")
+pets = Competition(slug="pets")
+for line in sys.stdin:
+    folder, statement = json.loads(line)
+    root = Path(folder)
+    raw = root / "raw"
+    try:
+        exec(statement)
+        print("nothing was refused", flush=True)
+    except PipelineError as err:
+        print(f"{type(err).__name__}: {err}", flush=True)
 """
 READ = "read_layout(raw, pets)"
 
@@ -48,6 +54,23 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(root / "files.zip", "w") as archive:
         archive.writestr("train.csv", "id,label")
     return root
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[Callable[[Path, str], str]]:
+    """Does a statement in a folder as an ordinary user would, and tells what came of it."""
+    program = [*ordinary_user(), sys.executable, "-c", _DO_WHAT_IS_SAID]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as process:
+        asked, told = process.stdin, process.stdout
+        assert asked is not None
+        assert told is not None
+
+        def do(root: Path, statement: str) -> str:
+            print(json.dumps([str(root), statement]), file=asked, flush=True)
+            return told.readline()
+
+        yield do
 
 
 @pytest.mark.parametrize(
@@ -70,25 +93,19 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("raw", "unpack_archives(raw)"),
     ],
 )
-def test_what_may_not_be_read(origin: Path, tmp_path: Path, refused: str, statement: str) -> None:
-    prefix = ordinary_user()
+def test_what_may_not_be_read(
+    reader: Callable[[Path, str], str], origin: Path, tmp_path: Path, refused: str, statement: str
+) -> None:
     root = tmp_path / "copy"
     shutil.copytree(origin, root)
     path = root / refused
     mode = path.stat().st_mode
     path.chmod(0)
     try:
-        result = subprocess.run(
-            [*prefix, sys.executable, "-c", _DO, str(root), statement],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = reader(root, statement)
     finally:
         path.chmod(mode)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == (
+    assert told == (
         f"StorageError: cannot read {path}: Permission denied; let yourself read it and every "
         "folder above it (chmod u+rX) and rerun\n"
     )

@@ -77,11 +77,14 @@ def file_bytes(run):
     return [(run.fold(number) / name).read_bytes() for number in run.folds for name in names]
 
 
-def test_a_process_per_device_trains_to_the_same_bytes(tmp_path, digits, cache, in_turn):
-    run = a_run(tmp_path / "beside", digits)
+def test_folds_at_once_share_the_threads_and_come_to_the_same_bytes(
+    tmp_path, digits, cache, in_turn
+):
+    """As two GPUs do: a process for each place where a fold may train."""
+    run = a_run(tmp_path / "at-once", digits, folds_at_once=2)
     seen = []
 
-    on_two_devices([run], cache, lambda *epoch: seen.append(epoch), Deadline())
+    train_on_devices([run], cache, lambda *epoch: seen.append(epoch), Deadline())
 
     assert sorted((task.number, metrics.epoch) for task, metrics in seen) == [
         (number, epoch) for number in range(2) for epoch in range(2)

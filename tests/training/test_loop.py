@@ -190,9 +190,7 @@ def test_clipped_gradients_keep_their_direction(fold_data, micro_batch):
     assert torch.cosine_similarity(free, clipped, 0) > 0.999
 
 
-@pytest.mark.parametrize(
-    "decision", [{}, {"compile": True}, {"norms": "native"}], ids=lambda d: str(d or "plain")
-)
+@pytest.mark.parametrize("decision", [{}, {"norms": "native"}], ids=lambda d: str(d or "plain"))
 def test_frozen_epochs_move_the_classifier_alone_and_the_others_everything(fold_data, decision):
     torch.manual_seed(0)
     model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
@@ -225,13 +223,13 @@ def test_the_rate_in_the_history_is_the_classifiers(tmp_path, digits):
 
 @pytest.mark.parametrize("decision", [{"compile": True}, {"norms": "native"}], ids=str)
 def test_faster_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, digits, decision):
-    alike = {"epochs": 1, "dropout": 0.0, "learning_rate": 0.01}
+    """Through epochs in which the classifier moves alone, too."""
+    alike = {"epochs": 2, "frozen": 0.5, "dropout": 0.0, "learning_rate": 0.01}
     plain = make_run(tmp_path / "plain", digits, **alike)
     fast = make_run(tmp_path / "fast", digits, **alike, **decision)
 
-    [usual], [quick] = train(plain, digits), train(fast, digits)
-
-    assert quick.train_loss == pytest.approx(usual.train_loss, rel=1e-3)
+    for usual, quick in zip(train(plain, digits), train(fast, digits), strict=True):
+        assert quick.train_loss == pytest.approx(usual.train_loss, rel=1e-3)
     weights = [load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast)]
     assert weights[0].keys() == weights[1].keys()
     fast.network.load(fast.fold(0))

@@ -38,15 +38,6 @@ def predictions(run):
     return np.concatenate([read_probabilities(run.fold(k) / "oof.csv") for k in run.folds])
 
 
-def test_on_a_cpu_they_share_the_threads_and_come_to_the_same_bytes(trained):
-    in_turn, at_once = trained("in-turn"), trained("at-once", folds_at_once=3, threads=3)
-
-    for number in in_turn.folds:
-        for name in ("weights.safetensors", "oof.csv"):
-            ours, theirs = at_once.fold(number) / name, in_turn.fold(number) / name
-            assert ours.read_bytes() == theirs.read_bytes()
-
-
 @on_a_gpu
 def test_on_a_gpu_they_predict_the_same(trained, capfd):
     on_gpu = {"device": "cuda", "graphs": True}
