@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.host.state import STATE_VARIABLE
+from pipeline.training.cpu import usable_threads
 
 TESTS = Path(__file__).parent
 # A long file that begins last would keep one worker busy while the others have nothing to do.
@@ -40,9 +41,12 @@ LONGEST_FIRST = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
     """One more than there are cores: tests wait for servers and processes now and then."""
-    return (os.cpu_count() or 1) + 1
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist goes by it
+    return usable_threads()[0] + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,8 +12,14 @@ from pipeline.workspace import Workspace
 HOSTS = ("auto", "kaggle", "local")
 LAUNCHES = ("auto", "ddp", "ray")
 DECISIONS = (
-    *("device", "precision", "compile", "graphs"),
-    *("norms", "micro_batch", "threads", "folds_at_once"),
+    "device",
+    "precision",
+    "compile",
+    "graphs",
+    "norms",
+    "micro_batch",
+    "threads",
+    "folds_at_once",
 )
 
 
@@ -133,6 +139,8 @@ def check_names(settings: Settings) -> None:
     if settings.launch not in LAUNCHES:
         names = ", ".join(LAUNCHES)
         raise ConfigError(f"LAUNCH={settings.launch!r} is unknown; choose from {names}")
+    if settings.launch != "auto" and "folds_at_once" in changes(settings)[1]:
+        raise ConfigError(f"folds_at_once is for LAUNCH=auto, not {settings.launch}; leave one out")
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
     for name, seed in (("SEED", settings.seed), ("FOLD_SEED", settings.fold_seed)):

@@ -33,9 +33,9 @@ def measure_epochs(bench: Bench, cell: Cell) -> Outcome:
     """Median seconds per epoch of every variant, eager or compiled as the cell says."""
     runs, epochs = bench.pick(smoke=(1, 1), cpu=(5, 1), gpu=(5, 10))
     compiled = cell.variant == "compiled"
-    # Compiling a second network would be half of what a smoke run of the study takes.
-    few = 1 if compiled else 2
-    names = bench.pick(smoke=list(VARIANTS)[:few], cpu=list(VARIANTS), gpu=list(VARIANTS))
+    # Compiling more than one network would be most of what a smoke run of the study takes.
+    smallest = list(VARIANTS)[: 1 if compiled else 2]
+    names = bench.pick(smoke=smallest, cpu=list(VARIANTS), gpu=list(VARIANTS))
     with prepared(competition_settings(bench)) as (competition, cache, _):
         data = load_cache(cache)
     engines: dict[str, Engine] = {}

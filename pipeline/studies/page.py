@@ -88,12 +88,16 @@ def _origin(results: Sequence[Result]) -> str:
     """Commands, machines, versions and commits that the figures come from."""
     commands = sorted({f"`{result['command']}`" for result in results})
     machines = sorted({_machine(result) for result in results})
-    commits = sorted({str(result["commit"])[:7] for result in results})
+    commits = sorted({_commit(result) for result in results})
     minutes = sum(float(result["seconds"]) for result in results) / 60
     return (
         f"Commands: {', '.join(commands)}; {minutes:.0f} minutes in all. "
-        f"Machines: {'; '.join(machines)}. Commits: {', '.join(commits)}."
+        f"Machines: {'; '.join(machines)}. Commits: {'; '.join(commits)}."
     )
+
+
+def _commit(result: Result) -> str:
+    return str(result["commit"])[:7] + (", modified" if result["modified"] else "")
 
 
 def _machine(result: Result) -> str:

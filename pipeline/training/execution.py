@@ -15,7 +15,6 @@ from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
 from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_precision, precision_for
-from pipeline.training.sharing import folds_at_once
 
 DEVICES = ("auto", "cpu", "cuda")
 _ASKED = "asked for"
@@ -78,11 +77,10 @@ class Execution:
         if self.device == "cpu":
             values |= {"norms": self.norms, "threads": self.threads}
         else:
-            values |= {"graphs": self.graphs, "folds_at_once": self.folds_at_once}
-        rows = [
-            (name.replace("_", " "), _word(value), self.reasons.get(name, ""))
-            for name, value in values.items()
-        ]
+            values |= {"graphs": self.graphs}
+        rows = [(name, _word(value), self.reasons.get(name, "")) for name, value in values.items()]
+        if self.folds_at_once > 1:
+            rows.append(("folds at once", str(self.folds_at_once), _ASKED))
         at_once = str(self.micro_batch) if self.micro_batch else "all"
         rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
         layout = ("memory format", "channels_last", "the cache holds images that way")
@@ -134,9 +132,6 @@ def choose_execution(
     micro_batch, why_micro_batch = 0, "halved where memory runs out"
     if "micro_batch" in asked:
         micro_batch, why_micro_batch = _count("micro_batch", asked["micro_batch"]), _ASKED
-    folds, why_folds = folds_at_once(device)
-    if "folds_at_once" in asked:
-        folds, why_folds = _count("folds_at_once", asked["folds_at_once"]), _ASKED
     reasons = {
         "device": why_device,
         "precision": why_precision,
@@ -145,7 +140,6 @@ def choose_execution(
         "norms": why_norms,
         "micro_batch": why_micro_batch,
         "threads": why_threads,
-        "folds_at_once": why_folds,
     }
     return Execution(
         device=device,
@@ -155,7 +149,7 @@ def choose_execution(
         norms=norms,
         micro_batch=micro_batch,
         threads=threads,
-        folds_at_once=folds,
+        folds_at_once=_count("folds_at_once", asked.get("folds_at_once", "1")),
         reasons=reasons,
     )
 

@@ -33,6 +33,11 @@ def devices_for(execution: Execution) -> list[torch.device]:
     return [torch.device(execution.device)]
 
 
+def places_for(execution: Execution, at_once: int) -> list[torch.device]:
+    """Where folds may train at the same time: no device takes two while another has none."""
+    return devices_for(execution) * at_once
+
+
 def train_on_devices(
     runs: Sequence[Run], cache: Path, on_epoch: OnEpoch, deadline: Deadline
 ) -> None:
@@ -43,17 +48,17 @@ def train_on_devices(
         ConfigError, DataError, StorageError: as met by a fold.
     """
     execution = runs[0].execution
-    devices = devices_for(execution)
-    places = [str(device) for device in devices for _ in range(execution.folds_at_once)]
-    if len(places) == 1:
-        _train_here(runs, cache, devices[0], on_epoch, deadline)
-        return
-    threads = max(1, execution.threads // len(places))
     shares = execution.device == "cuda" and execution.folds_at_once > 1
-    sharing: AbstractContextManager[Mapping[str, str]]
+    sharing: AbstractContextManager[Mapping[str, str] | None]
     sharing = shared_gpus() if shares else nullcontext({})
     with sharing as environment:
-        workers = [Worker(place, threads, environment=environment) for place in places]
+        at_once = 1 if environment is None else execution.folds_at_once
+        places = places_for(execution, at_once)[: len(missing_folds(runs, cache))]
+        if len(places) < 2:
+            _train_here(runs, cache, devices_for(execution)[0], on_epoch, deadline)
+            return
+        threads = max(1, execution.threads // len(places))
+        workers = [Worker(str(place), threads, environment=environment) for place in places]
         train_with(workers, runs, cache, on_epoch, deadline)
 
 

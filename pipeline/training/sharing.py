@@ -14,67 +14,60 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-LARGE_GPU = 32 * 2**30
-FOLDS_AT_ONCE = 5
 _PROGRAM = "nvidia-cuda-mps-control"
 _PIPES, _LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 
 
-def folds_at_once(device: str) -> tuple[int, str]:
-    """How many folds a device trains at the same time, and why."""
-    if device != "cuda":
-        return 1, "a fold uses all threads"
-    gpus = range(torch.cuda.device_count())
-    smallest = min(torch.cuda.get_device_properties(gpu).total_memory for gpu in gpus)
-    if smallest < LARGE_GPU:
-        return 1, f"the GPU has {smallest / 2**30:.0f} GiB, of 32 on they share it"
-    if shutil.which(_PROGRAM) is None:
-        return 1, f"{_PROGRAM} is not installed"
-    return FOLDS_AT_ONCE, "each alone leaves most of the GPU idle"
-
-
 @contextmanager
-def shared_gpus() -> Iterator[Mapping[str, str]]:
+def shared_gpus() -> Iterator[Mapping[str, str] | None]:
     """The environment in which processes share the GPUs, as long as the context lasts.
 
-    Where no server can be started, which is told, they take turns.
+    None where no server can be started, which is told.
     """
     if _PIPES in os.environ:  # somebody runs a server already
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
-        environment = {_PIPES: folder, _LOGS: folder}
-        problem = _start(environment, Path(folder) / "start.log")
+        places = {_PIPES: folder, _LOGS: folder}
+        problem = _start(places, Path(folder) / "start.log")
         if problem:
-            tqdm.write(f"folds take turns on the GPU, {_PROGRAM}: {problem}", file=sys.stderr)
-            yield {}
+            tqdm.write(f"one fold at a time, {_PROGRAM}: {problem}", file=sys.stderr)
+            yield None
             return
         try:
-            yield environment
+            # The server sees the GPUs that this process sees, and counts them anew.
+            visible = ",".join(map(str, range(torch.cuda.device_count())))
+            yield {**places, "CUDA_VISIBLE_DEVICES": visible}
         finally:
-            subprocess.run(
-                [_PROGRAM], input=b"quit\n", env={**os.environ, **environment}, check=False
-            )
+            _run([], places, input=b"quit\n", capture_output=True)
 
 
-def _start(environment: Mapping[str, str], log: Path) -> str:
+def _start(places: Mapping[str, str], log: Path) -> str:
     """Start the server's daemon; why it did not start, if so."""
     if shutil.which(_PROGRAM) is None:
         return "not installed"
     # To a file: the daemon would keep a pipe open.
     with log.open("wb") as printed:
-        result = subprocess.run(
-            [_PROGRAM, "-d"],
+        result = _run(
+            ["-d"],
+            places,
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            check=False,
         )
     if result.returncode == 0:
         return ""
     return next(iter(log.read_text(errors="replace").splitlines()), f"code {result.returncode}")
+
+
+def _run(
+    arguments: list[str], places: Mapping[str, str], **pipes: Any
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [_PROGRAM, *arguments], env={**os.environ, **places}, check=False, **pipes
+    )

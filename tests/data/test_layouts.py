@@ -482,15 +482,6 @@ def test_arrays_that_hold_no_images_or_pickles(tmp_path):
     assert "a.npz cannot be read" in refused(tmp_path)
 
 
-def test_an_archive_called_an_array(tmp_path):
-    images = np.zeros((2, 8, 8), np.uint8)
-    for name, array in {"y_train": np.arange(2), "x_test": images}.items():
-        np.save(tmp_path / f"{name}.npy", array)
-    np.savez(tmp_path / "x_train.npz", images)
-    (tmp_path / "x_train.npz").rename(tmp_path / "x_train.npy")
-    assert "x_train.npy cannot be read as arrays" in refused(tmp_path)
-
-
 def test_broken_idx_files(tmp_path):
     put(tmp_path, "sample_submission.csv", "id,label\n1,0\n2,0\n")
     data = idx_bytes(np.zeros((2, 8, 8), np.uint8))

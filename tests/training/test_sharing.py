@@ -2,14 +2,17 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import ConfigError
+from pipeline.stages.settings import Settings, check_names
 from pipeline.training.deadline import Deadline
-from pipeline.training.execution import choose_execution
-from pipeline.training.launch import train_on_devices
+from pipeline.training.execution import Execution, choose_execution
+from pipeline.training.launch import places_for, train_on_devices
 from pipeline.training.sharing import shared_gpus
 from pipeline.training.tables import read_probabilities
 from tests.training.runs import make_run, write_cache
@@ -34,6 +37,17 @@ def trained(tmp_path, digits, cache):
     return train
 
 
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The control program's place is taken by one that writes what it is told to this file."""
+    script, told = tmp_path / "nvidia-cuda-mps-control", tmp_path / "told"
+    script.write_text(f'#!/bin/sh\n[ "$1" = -d ] || cat > {told}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
+    return told
+
+
 def predictions(run):
     return np.concatenate([read_probabilities(run.fold(k) / "oof.csv") for k in run.folds])
 
@@ -46,12 +60,43 @@ def test_on_a_gpu_they_predict_the_same(trained, capfd):
 
     assert np.abs(predictions(in_turn) - predictions(at_once)).mean() < 0.02
     if shutil.which("nvidia-cuda-mps-control"):
-        assert "take turns" not in capfd.readouterr().err
+        assert "one fold at a time" not in capfd.readouterr().err
 
 
-def test_a_cpu_trains_one_at_a_time_unless_asked():
+def test_every_gpu_has_a_fold_before_one_has_two(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    execution = Execution(device="cuda", precision="fp32")
+
+    assert [str(place) for place in places_for(execution, 2)] == 2 * ["cuda:0", "cuda:1"]
+
+
+def test_one_at_a_time_unless_asked():
+    execution = choose_execution("cpu", asked={"folds_at_once": "2"})
+
     assert choose_execution("cpu").folds_at_once == 1
-    assert choose_execution("cpu", asked={"folds_at_once": "2"}).folds_at_once == 2
+    assert execution.folds_at_once == 2
+    assert ("folds at once", "2", "asked for") in execution.table()
+
+
+def test_only_folds_that_train_alone_can_train_at_once():
+    with pytest.raises(ConfigError, match="folds_at_once is for LAUNCH=auto, not ddp"):
+        check_names(Settings(set="folds_at_once=2", launch="ddp"))
+
+
+def test_a_server_that_somebody_runs_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/run/mps")
+
+    with shared_gpus() as environment:
+        assert environment == {}
+
+
+def test_folds_see_the_gpus_that_the_server_counts(monkeypatch, server):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    with shared_gpus() as environment:
+        assert environment["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +104,9 @@ def test_a_cpu_trains_one_at_a_time_unless_asked():
     [(None, "not installed"), ("echo no GPU is here\nexit 1", "no GPU is here")],
     ids=["missing", "failing"],
 )
-def test_without_a_server_they_take_turns_and_say_why(program, told, tmp_path, monkeypatch, capsys):
+def test_without_a_server_they_train_in_turn_and_it_is_said_why(
+    program, told, tmp_path, monkeypatch, capsys
+):
     if program:
         script = tmp_path / "nvidia-cuda-mps-control"
         script.write_text(f"#!/bin/sh\n{program}\n")
@@ -68,21 +115,16 @@ def test_without_a_server_they_take_turns_and_say_why(program, told, tmp_path, m
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
 
     with shared_gpus() as environment:
-        assert environment == {}
+        assert environment is None
 
     assert told in capsys.readouterr().err
 
 
-def test_a_server_lasts_as_long_as_the_folds(tmp_path, monkeypatch):
-    script = tmp_path / "nvidia-cuda-mps-control"
-    script.write_text(f'#!/bin/sh\n[ "$1" = -d ] || cat > {tmp_path}/told\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
-
+def test_a_server_lasts_as_long_as_the_folds(server):
     with shared_gpus() as environment:
-        pipes = environment["CUDA_MPS_PIPE_DIRECTORY"]
-        assert os.path.isdir(pipes)
+        pipes = Path(environment["CUDA_MPS_PIPE_DIRECTORY"])
+        assert pipes.is_dir()
+        assert not server.exists()
 
-    assert (tmp_path / "told").read_text() == "quit\n"
-    assert not os.path.exists(pipes)
+    assert server.read_text() == "quit\n"
+    assert not pipes.exists()

@@ -194,9 +194,12 @@ def _npz_reader(path: Path, key: str) -> Callable[[], NDArray[Any]]:
 def _load(path: Path, kind: type[_Loaded]) -> _Loaded:
     """One array or an archive of several: numpy goes by what is in the file, not by its name."""
     loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, kind):
-        raise ValueError(f"a {type(loaded).__name__} in spite of its name")
-    return loaded
+    if isinstance(loaded, kind):
+        return loaded
+    if isinstance(loaded, NpzFile):
+        loaded.close()
+        raise ValueError("it is an archive of arrays, rename it to .npz")
+    raise ValueError("it is one array, rename it to .npy")
 
 
 @contextmanager
