@@ -33,7 +33,6 @@ FOUND = [
         "layout", bytes(4) + MARK, b"\0\1\0\0" + MARK, id="parts before the archive begins"
     ),
     pytest.param("layout", b"x_train.npy", b"x_train.npz", id="an array called an archive"),
-    pytest.param("layout", b"mnist.npz", b"train.npy", id="an archive called an array"),
     pytest.param("layout", b"x_test", b"\x1b[7mtset", id="a name that speaks to the terminal"),
     pytest.param(
         "layout", b"test/3.png", b"sample_submission.csv/3.png", id="a folder called like a table"
