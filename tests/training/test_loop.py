@@ -230,8 +230,8 @@ def test_faster_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, di
 
     for usual, quick in zip(train(plain, digits), train(fast, digits), strict=True):
         assert quick.train_loss == pytest.approx(usual.train_loss, rel=1e-3)
-    weights = [load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast)]
-    assert weights[0].keys() == weights[1].keys()
+    theirs, ours = (load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast))
+    torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
     fast.network.load(fast.fold(0))
 
 
