@@ -52,13 +52,16 @@ def train_on_devices(
     sharing: AbstractContextManager[Mapping[str, str] | None]
     sharing = shared_gpus() if shares else nullcontext({})
     with sharing as environment:
-        at_once = 1 if environment is None else execution.folds_at_once
-        places = places_for(execution, at_once)[: len(missing_folds(runs, cache))]
-        if len(places) < 2:
-            _train_here(runs, cache, devices_for(execution)[0], on_epoch, deadline)
+        places = places_for(execution, 1 if environment is None else execution.folds_at_once)
+        if len(places) == 1:
+            _train_here(runs, cache, places[0], on_epoch, deadline)
             return
+        # Of all places: what a fold learns must not depend on how many are left to train.
         threads = max(1, execution.threads // len(places))
-        workers = [Worker(str(place), threads, environment=environment) for place in places]
+        workers = [
+            Worker(str(place), threads, environment=environment)
+            for place in places[: len(missing_folds(runs, cache))]
+        ]
         train_with(workers, runs, cache, on_epoch, deadline)
 
 
