@@ -63,6 +63,7 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         del os.environ[name]
     # Tests run beside each other: threads that wait for a core by spinning would starve them.
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "passive"
     # Hundreds of processes import the package: each would have to compile it anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     torch.set_num_threads(1)
