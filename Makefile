@@ -44,7 +44,7 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup download preprocess train predict submission submit export lr-find audit report status verify sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint pins
+.PHONY: help setup download preprocess train predict submission submit export lr-find audit report status verify sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint types pins
 
 help: ## list every target and variable
 	@echo "targets:"
@@ -132,13 +132,17 @@ reproduce: $(VENV)/installed ## measure the published studies again, and write s
 host: $(VENV)/installed ## keep the local competition host running for the plain kaggle command
 	@$(PIPELINE) host
 
-lint: $(VENV)/installed ## ruff and mypy
+lint: $(VENV)/installed ## ruff
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed ## mypy
 	@$(VENV)/bin/mypy
 
 test: lint ## every check: lint, types and tests
-	@$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(VENV)/bin/mypy & types=$$!; \
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder; tests=$$?; \
+	wait $$types || { echo "mypy found errors: see above, or run make types"; exit 1; }; exit $$tests
 
 soak: $(VENV)/installed ## what takes too long for make test; writes tests/RELIABILITY.md
 	@report=$$(mktemp); $(VENV)/bin/python -m pytest -m soak -v -o junit_family=xunit1 \

@@ -9,23 +9,26 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.host.lifecycle import local_host
 from tests.stages.commands import write_digit_images
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SMALL = "COMPETITION=digits FOLDS=2 RECIPE=smoke"
+TINY = f"{SMALL} MODEL=nntrain-cnn"
 
 # What is appended to a command to make it small; None: it has a test of its own below.
 COMMANDS: dict[str, str | None] = {
     "make submit CONV=subkernel": SMALL,
-    "make submit CONV=channel-selection": SMALL,
+    "make submit CONV=channel-selection": TINY,
     "make submit COMPETITION=digits": SMALL,
-    "make submit RECIPE=strong MODEL=resnet14x2": "COMPETITION=digits FOLDS=2 SET='epochs=2'",
-    "make submission COMPETITION=my-competition": "FOLDS=2 RECIPE=smoke",
+    "make submit RECIPE=strong MODEL=resnet14x2": "COMPETITION=digits FOLDS=2 SET='epochs=1'",
+    "make submission COMPETITION=my-competition": "FOLDS=2 RECIPE=smoke MODEL=nntrain-cnn",
     "make push CONV=subkernel": SMALL,
     "make kernels": "",
     "make summary MODEL=resnet18 CONV=channel-selection": "",
@@ -33,17 +36,17 @@ COMMANDS: dict[str, str | None] = {
     "make profile MODELS=resnet14 CONVS=subkernel,channel-selection": (
         "MODELS=mnist-net CONVS=subkernel"
     ),
-    "make train SET='epochs=40 max_shift=0.125' BUDGET=2h": SMALL.replace(
-        "RECIPE=smoke", "SET='epochs=2 compile=off'"
+    "make train SET='epochs=40 max_shift=0.125' BUDGET=2h": TINY.replace(
+        "RECIPE=smoke", "SET='epochs=1 compile=off'"
     ),
     "make lr-find RECIPE=quick": "COMPETITION=digits",
     "make bench": None,
-    "make sweep CONVS=subkernel,channel-selection SEEDS=0,1,2": f"{SMALL} SEEDS=0,1",
-    "make train LAUNCH=ddp": f"{SMALL} LAUNCH=ddp",
-    "make train COMPETITION=photo-pieces SIZE=64": "SIZE=16 FOLDS=2 RECIPE=smoke",
+    "make sweep CONVS=subkernel,channel-selection SEEDS=0,1,2": f"{TINY} SEEDS=0,1",
+    "make train LAUNCH=ddp": f"{TINY} LAUNCH=ddp",
+    "make train COMPETITION=photo-pieces SIZE=64": "SIZE=16 FOLDS=2 RECIPE=smoke MODEL=nntrain-cnn",
     "make audit COMPETITION=digits": "FOLDS=2",
     "make sweep COMPETITION=digits CONVS=subkernel,channel-selection,separable": (
-        "FOLDS=2 RECIPE=smoke"
+        "FOLDS=2 RECIPE=smoke MODEL=nntrain-cnn"
     ),
     "make blend COMPETITION=digits": "FOLDS=2",
     "make submit COMPETITION=digits RUN=<name>": None,
@@ -61,8 +64,11 @@ COMMANDS: dict[str, str | None] = {
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with this interpreter's packages, and one competition by hand."""
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project with this interpreter's packages, and one competition by hand.
+
+    The host that most commands need runs already; else each would start one.
+    """
     root = tmp_path_factory.mktemp("project")
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         shutil.copy2(REPOSITORY / name, root / name)
@@ -71,7 +77,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (root / ".venv").symlink_to(sys.prefix)
     write_digit_images(root / "data/my-competition/raw")
-    return root
+    with local_host("digits"):
+        yield root
 
 
 def make(checkout: Path, command: str) -> list[str]:
@@ -104,7 +111,7 @@ def test_a_blend_is_submitted_by_its_name(checkout: Path) -> None:
     """The sweep above trained its members."""
     runs = checkout / "submissions/digits"
     made = [
-        make(checkout, f"make {target} COMPETITION=digits FOLDS=2 RECIPE=smoke {more}")
+        make(checkout, f"make {target} {TINY} {more}")
         for target, more in (("sweep", "CONVS=subkernel,separable"), ("blend", ""))
     ]
     for command in made:

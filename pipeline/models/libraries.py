@@ -98,10 +98,12 @@ def _timm_model(name: str, **options: Any) -> nn.Module:
     """For images of any size where the architecture can take them."""
     for any_size in _ANY_SIZE:
         try:
-            return timm.create_model(name, **options, **any_size)
+            network: nn.Module = timm.create_model(name, **options, **any_size)
         except TypeError as err:  # raised at once by the families that lack an option
             if not any(option in str(err) for option in any_size):
                 raise
+        else:
+            return network
     raise AssertionError("no options at all cannot be the wrong ones")
 
 

@@ -132,7 +132,8 @@ def _differs_in(one: Tensor, other: Tensor, dimension: int) -> bool:
 def _for_channels(kernel: Tensor, channels: int) -> Tensor:
     from timm.models import adapt_input_conv  # seconds to import, for weights alone
 
-    return adapt_input_conv(channels, kernel)
+    adapted: Tensor = adapt_input_conv(channels, kernel)
+    return adapted
 
 
 def _shape(tensors: dict[str, Tensor], key: str) -> str:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -43,8 +44,20 @@ def live_set(step: Callable[[], object], device: str) -> LiveSet:
     Run it once before, so that state which is made only once (an optimiser's buffers, a compiled
     function) does not count.
     """
-    gc.collect()  # cycles of an earlier step, released within this one, would lower its sum
-    return _live_set_on_cuda(step) if device == "cuda" else _live_set_on_cpu(step)
+    with _no_garbage_collection():
+        return _live_set_on_cuda(step) if device == "cuda" else _live_set_on_cpu(step)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Cycles of an earlier step, released within this one, would lower its sum."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def resident_bytes(model: nn.Module, *others: Tensor | torch.optim.Optimizer) -> int:

@@ -20,6 +20,7 @@ import pytest
 import pipeline
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import BusyError, ConfigError, HostError, StorageError
+from pipeline.host.__main__ import main as host_command
 from pipeline.host.lifecycle import default_state, local_host, serve
 from pipeline.host.services import Services
 from pipeline.host.state import STATE_VARIABLE, State
@@ -232,16 +233,25 @@ def test_users_and_settings_from_the_command_line(host: Host) -> None:
     assert administer("rules", "carol", "digits", "revoke").returncode == 0
     assert carol.call("DownloadDataFiles", competitionName="digits").status == 403
     assert administer("daily-limit", "digits", "20").returncode == 0
-    for refused in (
+    again = administer("add-user", "carol")
+    assert again.returncode == ConfigError.exit_code
+    assert again.stderr == "error: user 'carol' exists already; choose another name\n"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
         ("daily-limit", "digits", "-3"),
         ("daily-limit", "digits", str(2**70)),
         ("gpu-hours", "carol", "-1"),
         ("gpu-hours", "carol", "nan"),
-    ):
-        outcome = administer(*refused)
-        assert outcome.returncode == ConfigError.exit_code
-        assert ": choose 0 to 1" in outcome.stderr
-        assert outcome.stderr.count("\n") == 1
-    again = administer("add-user", "carol")
-    assert again.returncode == ConfigError.exit_code
-    assert again.stderr == "error: user 'carol' exists already; choose another name\n"
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    host: Host, capsys: pytest.CaptureFixture[str], refused: tuple[str, ...]
+) -> None:
+    assert host_command(["--state", str(host.state), *refused]) == ConfigError.exit_code
+
+    printed = capsys.readouterr().err
+    assert ": choose 0 to 1" in printed
+    assert printed.count("\n") == 1

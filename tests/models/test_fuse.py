@@ -20,6 +20,7 @@ SMALL_SIDES = {
     "conv-layer3d": (4, 5, 3),
     "resnet18": (40, 33),
 }
+LARGE = ("vbnet", "resnet18", "test_efficientnet")
 
 
 def trained(model):
@@ -45,8 +46,18 @@ def is_plain(model):
     return not any(isinstance(m, KernelConv | NormChain | _BatchNorm) for m in model.modules())
 
 
-@pytest.mark.parametrize("conv", conv_names())
-@pytest.mark.parametrize("name", [*model_names(), "resnet18", "test_efficientnet"])
+def pair(name, conv):
+    """What is large is tried with every convolution in `make soak` alone."""
+    often = name not in LARGE or conv in ("channel-selection", "bottleneck-norm")
+    return pytest.param(name, conv, marks=[] if often else pytest.mark.soak)
+
+
+NETWORKS = [*model_names(), "resnet18", "test_efficientnet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "conv"), [pair(name, conv) for name in NETWORKS for conv in conv_names()]
+)
 def test_every_network_keeps_its_numbers_and_loses_its_factors_and_norms(name, conv):
     torch.manual_seed(0)
     shape = example_shape(name)

@@ -70,8 +70,16 @@ def test_every_kind_of_notebook_is_committed() -> None:
     assert len(NOTEBOOKS) == 6
 
 
+# One of each kind in every test run; all of them in `make soak`.
+OFTEN = ("digits-channel-selection", "dog-vs-cat-vs-bird-compare", "dog-vs-cat-vs-bird-subkernel")
+EXECUTED = [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in OFTEN else pytest.mark.soak)
+    for path in NOTEBOOKS
+]
+
+
 @isolated
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXECUTED)
 def test_a_committed_notebook_writes_a_valid_submission(
     path: Path, tmp_path: Path, home: Path
 ) -> None:
@@ -147,6 +155,7 @@ def test_two_devices_train_their_folds_at_the_same_time(tmp_path: Path, home: Pa
 
 
 @isolated
+@pytest.mark.soak
 def test_a_comparison_that_is_too_short_ends_well(tmp_path: Path, home: Path) -> None:
     machine = Machine(tmp_path / "kaggle", home)
     write_digit_images(machine.inputs / "digits")

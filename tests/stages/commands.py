@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pipeline.__main__ import main
+from tests.stages.forking import start_fork
 
 REPOSITORY = Path(__file__).parents[2]
+_SECONDS_TO_END = 300
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,24 @@ Command = Callable[..., Outcome]
 
 def run_pipeline(root: Path, *arguments: str, **environment: str) -> Outcome:
     """`python -m pipeline ARGUMENTS --root ROOT` in a process of its own."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments, "--root", str(root)],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return Outcome(result.returncode, result.stdout, result.stderr)
+    with TemporaryDirectory() as folder:
+        output, errors = Path(folder) / "output", Path(folder) / "errors"
+        process = start_fork(
+            _command,
+            (*arguments, "--root", str(root)),
+            (output, errors),
+            environment={**os.environ, **environment},
+        )
+        process.join(_SECONDS_TO_END)
+        assert process.exitcode is not None, f"{arguments} still runs: {errors.read_text()}"
+        return Outcome(process.exitcode, output.read_text(), errors.read_text())
+
+
+def _command(arguments: Sequence[str], streams: Sequence[Path]) -> None:
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(REPOSITORY)
+    sys.exit(main([*arguments]))
 
 
 def run_here(root: Path, *arguments: str) -> Outcome:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from pipeline.host.lifecycle import local_host
 from tests.stages.commands import Command, Outcome, run_here, run_pipeline
 from tests.stages.refining import Refinery, train_small_runs
 
@@ -28,7 +32,18 @@ def here(tmp_path: Path) -> Command:
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_host(isolated_environment: None) -> Iterator[None]:
+    """The local host that the commands of these tests find running; else each would start one."""
+    with local_host("digits"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Refinery:
     """Two trained runs on digits; several files of tests copy them."""
-    return train_small_runs(tmp_path_factory.mktemp("small-runs"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # all workers have it: who comes first trains, the others find them
+    with FileLock(folder / "small-runs.lock"):
+        return train_small_runs(folder / "small-runs")

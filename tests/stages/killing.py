@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,30 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Its children have everything imported and no threads: a fresh process each, in no time.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pipeline.stages.push", "tests.stages.stand_in"])
+from tests.stages.forking import start_fork
 
 
 def run_and_kill(
     target: Callable[..., object], arguments: tuple[Any, ...], when: Callable[[], bool]
 ) -> None:
     """Call the target in another process and SIGKILL it `when` it has come that far."""
-    environment = dict(os.environ)
-    process = FORKS.Process(target=_in_environment, args=(environment, target, arguments))
-    process.start()
+    process = start_fork(target, *arguments)
     assert process.pid is not None
     kill_when(process.pid, process.is_alive, when)
     process.join()
-
-
-def _in_environment(
-    environment: dict[str, str], target: Callable[..., object], arguments: tuple[Any, ...]
-) -> None:
-    """Not in that of the test that happened to start the server which forks."""
-    os.environ.clear()
-    os.environ.update(environment)
-    target(*arguments)
 
 
 def kill_when(pid: int, is_alive: Callable[[], bool], when: Callable[[], bool]) -> None:

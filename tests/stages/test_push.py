@@ -208,7 +208,7 @@ def test_sessions_that_are_too_short_are_gone_on_with(
     assert len(kernels.saved) == 3
 
 
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("force", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_killed_between_sessions_nothing_is_pushed_twice(
     server: FaultServer, checkout: Checkout, force: bool
 ) -> None:
@@ -325,7 +325,7 @@ def push_and_kill(
     run_and_kill(push_in_child, (server.port, checkout.settings.root, force), when)
 
 
-@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("force", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_killed_at_every_step_nothing_happens_twice(
     server: FaultServer, checkout: Checkout, force: bool
 ) -> None:

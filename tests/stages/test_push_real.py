@@ -51,6 +51,7 @@ def submissions(services: Services) -> int:
     return len(services.submissions.of_user(user, "digits"))
 
 
+@pytest.mark.soak
 def test_killed_at_every_step_of_every_session_nothing_happens_twice(
     tmp_path: Path, services: Services
 ) -> None:

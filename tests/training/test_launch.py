@@ -93,7 +93,11 @@ def test_folds_at_once_share_the_threads_and_come_to_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "choices", [{}, {"ema": 0.8, "keep": "best", "metric": "log_loss"}], ids=["plain", "chosen"]
+    "choices",
+    [
+        pytest.param({}, marks=pytest.mark.soak, id="plain"),
+        pytest.param({"ema": 0.8, "keep": "best", "metric": "log_loss"}, id="chosen"),
+    ],
 )
 def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
     tmp_path, digits, cache, start, choices
@@ -189,6 +193,7 @@ def cluster():
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_worker_niceness", "0")  # else the tests beside these take the cores
         head = ("--head", f"--port={port}", "--include-dashboard=false")
         nodes.enter_context(running([program, "start", *head, *node]))
         wait_until_listening(port)
