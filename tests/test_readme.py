@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.host.lifecycle import local_host
-from tests.stages.commands import write_digit_images
+from tests.stages.commands import Outcome, start_command, write_digit_images
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ COMMANDS: dict[str, str | None] = {
     "make lr-find RECIPE=quick": "COMPETITION=digits",
     "make bench": None,
     "make sweep CONVS=subkernel,channel-selection SEEDS=0,1,2": f"{TINY} SEEDS=0,1",
-    "make train LAUNCH=ddp": f"{TINY} LAUNCH=ddp",
+    "make train LAUNCH=ddp": f"{TINY} LAUNCH=ddp SEED=2",
     "make train COMPETITION=photo-pieces SIZE=64": "SIZE=16 FOLDS=2 RECIPE=smoke MODEL=nntrain-cnn",
     "make audit COMPETITION=digits": "FOLDS=2",
     "make sweep COMPETITION=digits CONVS=subkernel,channel-selection,separable": (
@@ -61,6 +61,8 @@ COMMANDS: dict[str, str | None] = {
     "make test": None,
     "make host": None,
 }
+BY_MAKE = ("make submit CONV=subkernel", "make help")
+FORKED = [name for name, extra in COMMANDS.items() if extra is not None and name not in BY_MAKE]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,19 @@ def make(checkout: Path, command: str) -> list[str]:
     return [*shlex.split(command), "-C", str(checkout), "--old-file=.venv/installed"]
 
 
+def run(checkout: Path, command: str) -> Outcome:
+    """Run what make says that it would run, without a new Python's imports for each."""
+    printed = subprocess.run(
+        [*make(checkout, command), "-n", "--no-print-directory"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    program, module, package, *arguments = shlex.split(printed)
+    assert [program, module, package] == [".venv/bin/python", "-m", "pipeline"]
+    return start_command(checkout, arguments).outcome()
+
+
 def test_every_command_of_the_readme_is_known_here() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
     commands = {line for block in blocks for line in block.splitlines() if line}
@@ -93,40 +108,40 @@ def test_every_command_of_the_readme_is_known_here() -> None:
     assert commands == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [c for c, extra in COMMANDS.items() if extra is not None])
-def test_the_command_works(checkout: Path, command: str) -> None:
-    extra = COMMANDS[command]
-    if command.startswith("make push") and not shutil.which("bwrap"):
-        pytest.skip("kernels run in bubblewrap, which is not installed")
-
+@pytest.mark.parametrize("command", BY_MAKE)
+def test_make_runs_the_command(checkout: Path, command: str) -> None:
     result = subprocess.run(
-        make(checkout, f"{command} {extra}"), capture_output=True, text=True, check=False
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip()
-
-
-def test_a_blend_is_submitted_by_its_name(checkout: Path) -> None:
-    """The sweep above trained its members."""
-    runs = checkout / "submissions/digits"
-    made = [
-        make(checkout, f"make {target} {TINY} {more}")
-        for target, more in (("sweep", "CONVS=subkernel,separable"), ("blend", ""))
-    ]
-    for command in made:
-        subprocess.run(command, capture_output=True, text=True, check=True)
-    (blend,) = [path.name for path in runs.glob("blend-*")][:1]
-
-    result = subprocess.run(
-        make(checkout, f"make submit COMPETITION=digits RUN={blend} FORCE=1"),
+        make(checkout, f"{command} {COMMANDS[command]}"),
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert result.returncode == 0, result.stderr
-    assert "private" in result.stdout
+    assert result.stdout.strip()
+
+
+@pytest.mark.parametrize("command", FORKED)
+def test_the_command_works(checkout: Path, command: str) -> None:
+    if command.startswith("make push") and not shutil.which("bwrap"):
+        pytest.skip("kernels run in bubblewrap, which is not installed")
+
+    outcome = run(checkout, f"{command} {COMMANDS[command]}")
+
+    assert outcome.code == 0, outcome.errors
+    assert outcome.output.strip()
+
+
+def test_a_blend_is_submitted_by_its_name(checkout: Path) -> None:
+    """The sweep above trained its members."""
+    for made in (f"make sweep {TINY} CONVS=subkernel,separable", f"make blend {TINY}"):
+        assert run(checkout, made).code == 0
+    blend = next((checkout / "submissions/digits").glob("blend-*"))
+
+    outcome = run(checkout, f"make submit COMPETITION=digits RUN={blend.name} FORCE=1")
+
+    assert outcome.code == 0, outcome.errors
+    assert "private" in outcome.output
 
 
 def test_make_test_lints_types_and_tests(checkout: Path) -> None:

@@ -69,7 +69,7 @@ def _resnet18(bench: Bench, cell: Cell) -> Outcome:
 def _elsewhere(bench: Bench, cell: Cell) -> Outcome:
     """The same network on another data set, by its own test images."""
     name, conv = cell.variant.split("/")
-    epochs = bench.pick(smoke=2, cpu=6, gpu=40)
+    epochs = bench.pick(smoke=1, cpu=6, gpu=40)
     recipe = _recipe("quick", epochs)
     source = bench.pick(smoke="digits", cpu=name, gpu=name)
     data = load_benchmark(source, choose_execution().device, mirror=source != "digits")

@@ -43,7 +43,7 @@ def measure_overfitting(bench: Bench, cell: Cell) -> Outcome:
     data = competition_fold(bench, mirror=False)
     channels = data.images.shape[-1]
     build = partial(ResNet14, conv, channels, data.classes, 0.0, widths)
-    found = fit(bench, cell, data, build, unregularised(bench.pick(smoke=2, cpu=40, gpu=100)))
+    found = fit(bench, cell, data, build, unregularised(bench.pick(smoke=1, cpu=40, gpu=100)))
     loss, accuracy = found.on_training_images()
     return Outcome(
         figures={

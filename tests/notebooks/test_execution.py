@@ -140,6 +140,7 @@ threading.Thread(target=count, daemon=True).start()
 
 
 @isolated
+@pytest.mark.soak
 def test_two_devices_train_their_folds_at_the_same_time(tmp_path: Path, home: Path) -> None:
     variant_kernel(Settings(competition="digits")).write(tmp_path)
     machine = Machine(tmp_path / "kaggle", home)

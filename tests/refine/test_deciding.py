@@ -8,11 +8,18 @@ from sklearn.datasets import load_diabetes
 
 from pipeline.metrics import score
 from pipeline.metrics.decisions import Decision
+from pipeline.refine import gain as gain_module
 from pipeline.refine.deciding import Deciding, fit_decision
 from pipeline.refine.gain import gain_of
 from pipeline.refine.refinement import Problem, Stored, nested
 from pipeline.refine.searches import search_cuts, search_thresholds, search_weights
 from tests.refine.tables import folds_of, predicted, problem_with, several_labels
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise of a gain need not be known well here."""
+    monkeypatch.setattr(gain_module, "_RESAMPLES", 40)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "micro_f1"])

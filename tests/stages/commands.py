@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,7 @@ from tests.stages.forking import start_fork
 
 REPOSITORY = Path(__file__).parents[2]
 _SECONDS_TO_END = 300
+_STREAMS = ("output", "errors")
 
 
 @dataclass(frozen=True)
@@ -37,26 +40,52 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
-def run_pipeline(root: Path, *arguments: str, **environment: str) -> Outcome:
-    """`python -m pipeline ARGUMENTS --root ROOT` in a process of its own."""
-    with TemporaryDirectory() as folder:
-        output, errors = Path(folder) / "output", Path(folder) / "errors"
-        process = start_fork(
-            _command,
-            (*arguments, "--root", str(root)),
-            (output, errors),
-            environment={**os.environ, **environment},
-        )
-        process.join(_SECONDS_TO_END)
-        assert process.exitcode is not None, f"{arguments} still runs: {errors.read_text()}"
-        return Outcome(process.exitcode, output.read_text(), errors.read_text())
+@dataclass(frozen=True)
+class Running:
+    """A command in a process of its own, which leads a group of processes."""
+
+    process: ForkServerProcess
+    streams: TemporaryDirectory[str]
+
+    def outcome(self) -> Outcome:
+        """What the command left, once it has ended."""
+        self.process.join(_SECONDS_TO_END)
+        output, errors = ((Path(self.streams.name) / name).read_text() for name in _STREAMS)
+        if self.process.exitcode is None:
+            self.kill()
+            raise TimeoutError(f"killed after {_SECONDS_TO_END} s: {output}{errors}")
+        self.streams.cleanup()
+        return Outcome(self.process.exitcode, output, errors)
+
+    def kill(self) -> None:
+        """SIGKILL the whole group."""
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.join()
 
 
-def _command(arguments: Sequence[str], streams: Sequence[Path]) -> None:
+def start_command(folder: Path, arguments: Sequence[str], **environment: str) -> Running:
+    """`python -m pipeline ARGUMENTS` in `folder`, forked from what has the package imported."""
+    streams = TemporaryDirectory()
+    paths = [Path(streams.name) / name for name in _STREAMS]
+    given = {**os.environ, **environment}
+    return Running(
+        start_fork(_run_command, folder, tuple(arguments), paths, environment=given), streams
+    )
+
+
+def _run_command(folder: Path, arguments: Sequence[str], streams: Sequence[Path]) -> None:
+    os.setsid()
+    os.chdir(folder)
     for number, path in enumerate(streams, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-    os.chdir(REPOSITORY)
     sys.exit(main([*arguments]))
+
+
+def run_pipeline(root: Path, *arguments: str, **environment: str) -> Outcome:
+    """`python -m pipeline ARGUMENTS --root ROOT` in a process of its own."""
+    return start_command(REPOSITORY, [*arguments, "--root", str(root)], **environment).outcome()
 
 
 def run_here(root: Path, *arguments: str) -> Outcome:

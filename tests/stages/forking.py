@@ -16,6 +16,7 @@ _SERVER.set_forkserver_preload(
         "pipeline.stages.chain",
         "pipeline.stages.push",
         "tests.stages.stand_in",
+        "sklearn.model_selection",
         "torch._dynamo",
     ]
 )
@@ -37,4 +38,5 @@ def _in_environment(
     """Not in that of the test that happened to start the server which forks."""
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # what it starts starts as it does elsewhere
     target(*arguments)

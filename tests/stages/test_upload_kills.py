@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.host.state import STATE_VARIABLE, State
-from tests.stages.commands import REPOSITORY
+from tests.stages.commands import REPOSITORY, Running, start_command
 
 # One in every test run; all of them in `make soak`.
 MOMENTS = [pytest.param(seed, marks=[pytest.mark.soak] if seed >= 1 else []) for seed in range(70)]
@@ -37,21 +33,13 @@ class Checkout:
     def state(self) -> State:
         return State(self.folder / "state")
 
-    def start(self, stage: str) -> subprocess.Popen[bytes]:
-        """The command in a process group of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipeline", stage, *OPTIONS, "--root", str(self.folder)],
-            cwd=REPOSITORY,
-            env={**os.environ, STATE_VARIABLE: str(self.state.folder)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    def start(self, stage: str) -> Running:
+        arguments = [stage, *OPTIONS, "--root", str(self.folder)]
+        return start_command(REPOSITORY, arguments, **{STATE_VARIABLE: str(self.state.folder)})
 
     def finish(self, stage: str) -> None:
-        process = self.start(stage)
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output.decode()
+        outcome = self.start(stage).outcome()
+        assert outcome.code == 0, outcome.errors
 
     def copy(self, folder: Path) -> Checkout:
         shutil.copytree(self.folder, folder, dirs_exist_ok=True)
@@ -86,10 +74,9 @@ def test_a_killed_upload_is_made_once(
     seed: int, tmp_path: Path, ready: Checkout, seconds: float
 ) -> None:
     checkout = ready.copy(tmp_path)
-    process = checkout.start("submit")
+    command = checkout.start("submit")
     time.sleep(random.Random(seed).uniform(0.3, 1.0) * seconds)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    command.kill()
     print(f"killed with {checkout.submissions()} submissions there")
 
     checkout.finish("submit")
