@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# Tests run beside each other: threads that wait for a core by spinning would starve them.
+# Libraries read this when they are loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,9 +67,6 @@ def isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("KAGGLE_") or n == "VERBOSE"]:
         del os.environ[name]
-    # Tests run beside each other: threads that wait for a core by spinning would starve them.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["OMP_WAIT_POLICY"] = "passive"
     # Hundreds of processes import the package: each would have to compile it anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     torch.set_num_threads(1)
