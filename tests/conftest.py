@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import os
-
-# Tests run beside each other: threads that wait for a core by spinning would starve them.
-# Libraries read this when they are loaded.
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "passive"
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +11,12 @@ import torch
 
 from pipeline.host.state import STATE_VARIABLE
 from pipeline.training.cpu import usable_threads
+
+CORES, _ = usable_threads()
+# Tests run beside each other: threads that wait for a core by spinning would starve them.
+# Libraries read this when they are loaded, as they are by files of tests and by workers.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 TESTS = Path(__file__).parent
 # A long file that begins last would keep one worker busy while the others have nothing to do.
@@ -52,7 +52,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
     """One more than there are cores: tests wait for servers and processes now and then."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist goes by it
-    return usable_threads()[0] + 1
+    return CORES + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -180,7 +180,7 @@ def _yardstick_module() -> ModuleType:
     """It lives with the benchmarks, because no run needs it."""
     if not YARDSTICK.exists():
         raise ConfigError(f"{YARDSTICK} is missing; run this in a checkout")
-    sys.path.append(str(YARDSTICK.parent))  # the DataLoader's processes import it, too
+    sys.path.insert(0, str(YARDSTICK.parent))  # the DataLoader's processes import it, too
     return importlib.import_module(YARDSTICK.stem)
 
 

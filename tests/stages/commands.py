@@ -60,9 +60,11 @@ class Running:
     def kill(self) -> None:
         """SIGKILL the whole group."""
         assert self.process.pid is not None
-        with suppress(ProcessLookupError):  # it has just ended
+        with suppress(ProcessLookupError):  # it leads none yet, or has just ended
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.join()
+        self.streams.cleanup()
 
 
 def start_command(folder: Path, arguments: Sequence[str], **environment: str) -> Running:
