@@ -49,10 +49,10 @@ LONGEST_FIRST = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """One more than there are cores: tests wait for servers and processes now and then."""
+    """As many as a container may use; with one more, all take longer than the waits they fill."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist goes by it
-    return CORES + 1
+    return CORES
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

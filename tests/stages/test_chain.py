@@ -26,6 +26,7 @@ from tests.stages.commands import (
 
 TWO_FOLDS = ("--competition", "digits", "--folds", "2")
 SMOKE = (*TWO_FOLDS, "--recipe", "smoke")
+FIXED = (*SMOKE, "--execution", "folded")  # auto is timed, which may end otherwise the second time
 SMALL = (*TWO_FOLDS, "--set", "epochs=8")
 
 
@@ -106,12 +107,12 @@ def test_a_run_killed_while_training_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     shutil.copytree(finished[0] / "data", tmp_path / "straight/data")
     shutil.copytree(finished[0] / "data", tmp_path / "killed/data")
-    assert command("submission", *SMOKE, root=tmp_path / "straight").code == 0
+    assert command("submission", *FIXED, root=tmp_path / "straight").code == 0
     (straight,) = (tmp_path / "straight/submissions/digits").iterdir()
     killed = tmp_path / "killed/submissions/digits" / straight.name
 
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "train", *SMOKE, "--root", str(tmp_path / "killed")],
+        [sys.executable, "-m", "pipeline", "train", *FIXED, "--root", str(tmp_path / "killed")],
         cwd=REPOSITORY,
         stderr=subprocess.DEVNULL,
     )
@@ -120,7 +121,7 @@ def test_a_run_killed_while_training_goes_on_and_ends_with_the_same_bytes(
     process.wait()
     assert not (killed / "oof.csv").exists()
     first_fold = (killed / "fold0/weights.safetensors").stat().st_mtime_ns
-    outcome = command("submission", *SMOKE, root=tmp_path / "killed")
+    outcome = command("submission", *FIXED, root=tmp_path / "killed")
 
     assert outcome.code == 0, outcome.errors
     assert (killed / "fold0/weights.safetensors").stat().st_mtime_ns == first_fold

@@ -180,7 +180,7 @@ def cache(tmp_path):
 
 def test_the_stage_writes_a_plot_and_numbers_and_says_what_to_do(cache, tmp_path, capsys):
     competition, folder = cache
-    settings = Settings(competition="digits", recipe="smoke", root=tmp_path)
+    settings = Settings(competition="digits", recipe="smoke", execution="folded", root=tmp_path)
 
     first = lr_find(settings, competition, folder)
 
