@@ -100,6 +100,7 @@ def test_a_committed_notebook_writes_a_valid_submission(
 
 
 @isolated
+@pytest.mark.soak
 def test_a_session_that_is_too_short_ends_well_and_the_next_goes_on(
     tmp_path: Path, home: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_nothing_is_pushed_without_quota_or_membership(tmp_path: Path, services:
     assert versions(services) == []
 
 
+@pytest.mark.soak
 def test_real_kernel_makes_the_file_that_this_machine_makes(
     tmp_path: Path, services: Services, command: Command
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_kernel_without_its_weights_says_so(tmp_path: Path) -> None:
 
 
 @needs_sandbox()
+@pytest.mark.soak
 def test_from_weights_to_the_score_of_a_kernel_that_started_from_them(
     state: State, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
