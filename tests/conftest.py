@@ -21,35 +21,31 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 TESTS = Path(__file__).parent
 # A long file that begins last would keep one worker busy while the others have nothing to do.
 LONGEST_FIRST = (
-    "test_readme.py",
-    "training/test_launch.py",
     "notebooks/test_execution.py",
-    "stages/test_push_real.py",
-    "stages/test_audit.py",
-    "stages/test_report.py",
-    "studies/test_channel_selection.py",
-    "stages/test_chain.py",
-    "stages/test_faults.py",
-    "stages/test_upload_kills.py",
-    "stages/test_push.py",
+    "training/test_launch.py",
+    "test_readme.py",
     "studies/test_bottleneck.py",
-    "training/test_loop.py",
+    "studies/test_channel_selection.py",
+    "stages/test_push_real.py",
+    "stages/test_chain.py",
+    "stages/test_report.py",
     "stages/test_tune.py",
-    "stages/test_kills.py",
-    "stages/test_submit_at_once.py",
+    "stages/test_push.py",
+    "stages/test_faults.py",
     "training/test_larger_than_memory.py",
+    "stages/test_upload_kills.py",
+    "training/test_loop.py",
+    "host/test_reruns.py",
+    "stages/test_kills.py",
     "stages/test_bench.py",
-    "host/test_kernels_sandbox.py",
     "stages/test_export.py",
     "stages/test_weights.py",
-    "stages/test_verify.py",
-    "host/test_reruns.py",
 )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """As many as a container may use; with one more, all take longer than the waits they fill."""
+    """As many as a container may use: one more was not faster, and takes a worker's memory."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist goes by it
     return CORES

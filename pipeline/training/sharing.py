@@ -44,7 +44,10 @@ def shared_gpus() -> Iterator[Mapping[str, str] | None]:
             visible = ",".join(map(str, range(torch.cuda.device_count())))
             yield {**places, "CUDA_VISIBLE_DEVICES": visible}
         finally:
-            _run([], places, input=b"quit\n", capture_output=True)
+            result = _run([], places, input=b"quit\n", capture_output=True)
+            if result.returncode:
+                told = _first_line(result.stderr.decode(errors="replace"), result.returncode)
+                tqdm.write(f"{_PROGRAM} may still run: {told}", file=sys.stderr)
 
 
 def _start(places: Mapping[str, str], log: Path) -> str:
@@ -62,7 +65,11 @@ def _start(places: Mapping[str, str], log: Path) -> str:
         )
     if result.returncode == 0:
         return ""
-    return next(iter(log.read_text(errors="replace").splitlines()), f"code {result.returncode}")
+    return _first_line(log.read_text(errors="replace"), result.returncode)
+
+
+def _first_line(told: str, code: int) -> str:
+    return next(iter(told.splitlines()), f"exit code {code}")
 
 
 def _run(

@@ -38,10 +38,11 @@ def trained(tmp_path, digits, cache):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(request, tmp_path, monkeypatch):
     """The control program's place is taken by one that writes what it is told to this file."""
+    code = getattr(request, "param", 0)
     script, told = tmp_path / "nvidia-cuda-mps-control", tmp_path / "told"
-    script.write_text(f'#!/bin/sh\n[ "$1" = -d ] || cat > {told}\n')
+    script.write_text(f'#!/bin/sh\n[ "$1" = -d ] || {{ cat > {told}; exit {code}; }}\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
@@ -89,6 +90,17 @@ def test_a_server_that_somebody_runs_is_used(tmp_path, monkeypatch):
 
     with shared_gpus() as environment:
         assert environment == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "said"), [(0, ""), (3, "may still run: exit code 3")], indirect=["server"]
+)
+def test_a_server_is_told_to_quit_and_it_is_said_if_it_does_not(server, said, capsys):
+    with shared_gpus():
+        assert not server.exists()
+
+    assert server.read_text() == "quit\n"
+    assert said in capsys.readouterr().err
 
 
 def test_folds_see_the_gpus_that_the_server_counts(monkeypatch, server):
