@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.profiling.summary import summarise
 from pipeline.studies.nntrain import authors_macs
-from pipeline.studies.nntrain_rows import RESNET, ROWS, TWINS
+from pipeline.studies.nntrain_rows import AUGMENTED, REGULARISED, RESNET, ROWS, TWINS
 from tests.studies.measuring import (
     assert_explained_and_drawn,
     assert_met_exactly,
@@ -19,24 +19,26 @@ def results(tmp_path_factory):
     return measured(tmp_path_factory.mktemp("nntrain"), "nntrain")
 
 
-def test_the_eight_published_rows_are_there_with_torchs_rules_beside_them():
+def test_the_eight_published_rows_are_there_with_torchs_rules_and_a_regularised_net_beside_them():
     published = [name for name, row in ROWS.items() if row.published]
     own = [name for name in published if ROWS[name].optimizer.startswith("nntrain-")]
 
     assert len(published) == 8
     assert len(own) == 4
     assert set(TWINS) | {"cnn-rmsprop"} == set(own)
-    assert set(TWINS.values()) == ROWS.keys() - set(published)
+    assert {*TWINS.values(), REGULARISED} == ROWS.keys() - set(published)
 
 
-def test_a_recipe_has_nothing_that_the_study_does_not_have():
-    for row in ROWS.values():
+def test_no_recipe_but_one_has_what_the_study_does_not_have():
+    for name, row in ROWS.items():
         recipe = row.recipe(row.epochs)
         assert recipe.batch_for(60_000) == 1024
-        assert (recipe.weight_decay, recipe.label_smoothing, recipe.dropout) == (0, 0, 0)
+        added = 0.1 if name == REGULARISED else 0
+        assert (recipe.weight_decay, recipe.label_smoothing, recipe.dropout) == (added, added, 0)
         assert recipe.shift_for(28) == (1 if row.augmented else 0)
         assert recipe.schedule == ("one-cycle" if row.one_cycle else "constant")
-    assert [row.epochs for row in ROWS.values() if row.augmented] == [20]
+    augmented = {name: row.epochs for name, row in ROWS.items() if row.augmented}
+    assert augmented == {AUGMENTED: 20, REGULARISED: 20}
 
 
 def test_the_size_is_the_published_one_block_by_block(results):
