@@ -325,6 +325,19 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scale():
         torch.testing.assert_close(diagonal, torch.diag(diagonal.diag()), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("dead", [1e-19, 1e-22, 1e-38, 1e-42])
+def test_channels_that_died_make_no_subnormal_numbers_and_change_nothing(dead):
+    matrix = torch.randn(64, 576, generator=torch.Generator().manual_seed(3))
+    alive, dying = matrix.clone(), matrix.clone()
+    alive[::8] = 0
+    dying[::8] *= dead
+
+    result = orthogonalise([dying])[0]
+
+    assert torch.equal(result, orthogonalise([alive])[0])
+    assert not result[::8].any()
+
+
 def test_on_matrices_muon_is_torchs():
     gradients = torch.randn(5, 12, 40, generator=torch.Generator().manual_seed(2))
     ours, torchs = (nn.Parameter(torch.zeros(12, 40)) for _ in range(2))
