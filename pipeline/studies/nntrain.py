@@ -42,7 +42,9 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
     evaluated with flipped and shifted views, averaged: `eval_accuracy_views`.
     """
     row = ROWS[cell.variant]
-    recipe = row.recipe(bench.pick(smoke=_SMOKE_EPOCHS, cpu=row.epochs, gpu=row.epochs))
+    recipe = row.recipe(
+        bench.pick(smoke=_SMOKE_EPOCHS, cpu=row.training.epochs, gpu=row.training.epochs)
+    )
     source = bench.pick(smoke="digits", cpu="fashion-mnist", gpu="fashion-mnist")
     data = load_benchmark(source, choose_execution().device, mirror=row.augmented)
     found = fit(bench, cell, data, lambda: _network(row.model, data), recipe, executions="folded")
