@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.profiling.summary import summarise
 from pipeline.studies.nntrain import authors_macs
-from pipeline.studies.nntrain_rows import AUGMENTED, OURS, RESNET, ROWS, TWINS
+from pipeline.studies.nntrain_rows import AUGMENTED, REGULARISED, RESNET, ROWS, TWINS
 from tests.studies.measuring import (
     assert_explained_and_drawn,
     assert_met_exactly,
@@ -19,18 +19,18 @@ def results(tmp_path_factory):
     return measured(tmp_path_factory.mktemp("nntrain"), "nntrain")
 
 
-def test_the_eight_published_rows_are_there_with_torchs_rules_and_a_recipe_of_ours_beside_them():
+def test_the_eight_published_rows_are_there_with_torchs_rules_and_a_regularised_net_beside_them():
     published = [name for name, row in ROWS.items() if row.published]
     own = [name for name in published if ROWS[name].training.optimizer.startswith("nntrain-")]
 
     assert len(published) == 8
     assert len(own) == 4
     assert set(TWINS) | {"cnn-rmsprop"} == set(own)
-    assert {*TWINS.values(), OURS} == ROWS.keys() - set(published)
+    assert {*TWINS.values(), REGULARISED} == ROWS.keys() - set(published)
 
 
 def test_a_recipe_has_nothing_that_the_study_does_not_have():
-    for name in ROWS.keys() - {OURS}:
+    for name in ROWS.keys() - {REGULARISED}:
         row = ROWS[name]
         recipe = row.recipe(5)
         assert recipe.batch_for(60_000) == 1024
@@ -41,7 +41,7 @@ def test_a_recipe_has_nothing_that_the_study_does_not_have():
 
 def test_flips_and_crops_come_with_as_many_epochs_as_published():
     augmented = {name: row.training.epochs for name, row in ROWS.items() if row.augmented}
-    assert augmented == {AUGMENTED: 20, OURS: 20}
+    assert augmented == {AUGMENTED: 20, REGULARISED: 20}
 
 
 def test_the_size_is_the_published_one_block_by_block(results):
