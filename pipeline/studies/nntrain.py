@@ -36,10 +36,10 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
     """One row of the table.
 
     `train_loss` is the running mean of the last epoch, as the network changed and saw images
-    flipped, cropped, blended and with smoothed labels where the row does so; `train_accuracy` is of the
-    training images as they are, in evaluation mode, after the last step. Flips and crops are drawn
-    for every image; the study draws once per batch. A network that trained on them is also
-    evaluated with flipped and shifted views, averaged: `eval_accuracy_views`.
+    flipped, cropped and blended, with smoothed labels, where the row does so; `train_accuracy` is
+    of the training images as they are, in evaluation mode, after the last step. Flips and crops
+    are drawn for every image; the study draws once per batch. A network that trained on them is
+    also evaluated with flipped and shifted views, averaged: `eval_accuracy_views`.
     """
     row = ROWS[cell.variant]
     recipe = row.recipe(
