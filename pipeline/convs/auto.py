@@ -17,6 +17,7 @@ from pipeline.convs.conv import KernelConv, executions_of, set_execution
 from pipeline.convs.executions import EXECUTIONS
 from pipeline.convs.memory import Timings, recall, remember
 from pipeline.convs.memory_budget import Call, fastest, fit_memory, inner_bytes, saved_bytes
+from pipeline.convs.winograd import winograd_fits
 from pipeline.errors import ConfigError
 
 _ROUNDS = 9
@@ -110,10 +111,10 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 def _timings(conv: KernelConv, call: Call) -> Timings:
     """Milliseconds per candidate, from memory if they are known."""
-    names = _candidates(conv)
+    names = _candidates(conv, call)
     if len(names) == 1:
         return {names[0]: 0.0}
-    case = f"{conv.variant}({conv.extra_repr()}) {call}"
+    case = f"{conv.variant}({conv.extra_repr()}) {call} by {', '.join(names)}"
     known = recall(call.device, case)
     if known is None or not known.keys() <= set(names):
         known = _time(conv, call, names)
@@ -121,13 +122,19 @@ def _timings(conv: KernelConv, call: Call) -> Timings:
     return known
 
 
-def _candidates(conv: KernelConv) -> tuple[str, ...]:
-    """Of a 1 x 1 kernel all but a dense chain is the same product as folded, with more traffic."""
+def _candidates(conv: KernelConv, call: Call) -> tuple[str, ...]:
+    """Of a 1 x 1 kernel all but a dense chain is the same product as folded, with more traffic.
+
+    Where Winograd's algorithm does not fit, its execution is folded under another name.
+    """
     factors = conv.factors()
     dense_chain = not factors.depthwise and factors.expand is not None
     if math.prod(conv.kernel_size) == 1 and not dense_chain:
         return ("folded",)
-    return executions_of(conv)
+    x = torch.empty_strided(call.shape, call.strides, dtype=call.dtype, device=call.device)
+    dtype = call.autocast or call.dtype
+    fits = winograd_fits(x, conv.geometry, conv.out_channels, dtype)
+    return tuple(name for name in executions_of(conv) if fits or name != "winograd")
 
 
 def _time(conv: KernelConv, call: Call, names: tuple[str, ...]) -> Timings:

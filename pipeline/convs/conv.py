@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.convs.executions import EXECUTIONS, OFFERED
 from pipeline.convs.geometry import PerDimension, make_geometry
 from pipeline.convs.kernel import Factors
+from pipeline.convs.winograd import winograd_problem
 from pipeline.errors import ConfigError
 
 InnerBias = bool | Literal["where-possible"]
@@ -112,8 +113,9 @@ class KernelConv(nn.Module):
 
 
 def executions_of(conv: KernelConv) -> tuple[str, ...]:
-    """The executions that a convolution offers."""
-    return OFFERED[conv.variant]
+    """The executions that a convolution offers on this machine."""
+    offered = OFFERED[conv.variant]
+    return offered if winograd_problem() is None else tuple(n for n in offered if n != "winograd")
 
 
 def set_execution(module: nn.Module, name: str) -> None:

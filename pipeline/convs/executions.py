@@ -13,6 +13,7 @@ from pipeline.convs.depthwise import input_gradient, weight_gradient
 from pipeline.convs.geometry import Geometry, Place, compute_dtype
 from pipeline.convs.kernel import Factors, Step
 from pipeline.convs.shifted import conv_shifted
+from pipeline.convs.winograd import conv_winograd, winograd_fits
 
 Execution = Callable[[Tensor, Factors], Tensor]
 Border = list[tuple[Place, Tensor]]
@@ -63,8 +64,24 @@ def shifted(x: Tensor, factors: Factors) -> Tensor:
     return _add_at(y, border)
 
 
-def _composed(x: Tensor, factors: Factors) -> tuple[Tensor, Tensor | None, Border]:
-    """The kernel and biases for x, composed in the factors' own precision.
+def winograd(x: Tensor, factors: Factors) -> Tensor:
+    """Winograd's algorithm with the composed kernel; folded where that does not fit."""
+    dtype, out_channels = compute_dtype(x), len(factors.weights()[-1])
+    fits = winograd_fits(x, factors.geometry, out_channels, dtype)
+    if not fits or torch.compiler.is_compiling():
+        return folded(x, factors)
+    weight, bias, border = _composed(x, factors, torch.float32)
+    y = conv_winograd(x.to(dtype), weight)
+    if bias is not None:
+        y = y + bias.to(dtype)[:, None, None]
+    return _add_at(y, border)
+
+
+def _composed(
+    x: Tensor, factors: Factors, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor | None, Border]:
+    """The kernel, in `dtype` or as the library takes it, and biases for x, composed in the factors'
+    own precision.
 
     Under autocast the products would be rounded once per factor: twice the error that the
     library's convolution of a standard kernel has, and with few channels not even faster.
@@ -75,7 +92,7 @@ def _composed(x: Tensor, factors: Factors) -> tuple[Tensor, Tensor | None, Borde
     if weight is not factors.core:
         # One copy for dtype and layout; autocast and the library would make one each.
         layout = factors.geometry.memory_format(x)
-        weight = weight.to(compute_dtype(x), memory_format=layout)
+        weight = weight.to(dtype or compute_dtype(x), memory_format=layout)
     return weight, bias, border
 
 
@@ -169,11 +186,12 @@ EXECUTIONS: dict[str, Execution] = {
     "recomputed": recomputed,
     "linear": linear,
     "shifted": shifted,
+    "winograd": winograd,
 }
 # Which variant offers which; `auto` stands for folded until choose_executions decides.
 OFFERED = {
-    "subkernel": ("folded", "shifted"),
-    "channel-selection": ("folded", "factored", "recomputed", "linear", "shifted"),
-    "separable": ("folded", "factored", "recomputed", "shifted"),
-    "bottleneck": ("folded", "factored", "recomputed", "shifted"),
+    "subkernel": ("folded", "shifted", "winograd"),
+    "channel-selection": ("folded", "factored", "recomputed", "linear", "shifted", "winograd"),
+    "separable": ("folded", "factored", "recomputed", "shifted", "winograd"),
+    "bottleneck": ("folded", "factored", "recomputed", "shifted", "winograd"),
 }

@@ -1,33 +1,22 @@
 """Batch norm in training on a CPU, with a sum and a ReLU behind it as one step.
 
 The library's layers read and write the activations once each; together they take longer than the
-convolutions between them. `native_norm.cpp` does the same in as few passes as there can be. It is
-compiled once per machine, in a second, by the C++ compiler that is there.
+convolutions between them. `native_norm.cpp` does the same in as few passes as there can be.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import user_cache_folder, write_whole
-from pipeline.errors import ConfigError, StorageError
+from pipeline.errors import ConfigError
+from pipeline.native import native_library, native_problem
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = (
-    *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
-    *("-ffp-contract=fast", "-fno-trapping-math", "-fno-math-errno"),
-)
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -96,7 +85,7 @@ def _rows_of_channels(x: Tensor) -> Tensor:
 
 def _call(direction: str, first: Tensor, *others: Tensor | None) -> Any:
     """The native function of the first tensor's type, waiting for its last arguments."""
-    function = getattr(_library(), f"norm_{direction}_{_NAMES[first.dtype]}")
+    function = getattr(native_library(SOURCE), f"norm_{direction}_{_NAMES[first.dtype]}")
     pointers = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (first, *others)]
     channels = first.shape[1]
     shape = ctypes.c_int64(first.numel() // channels), channels
@@ -121,45 +110,6 @@ def _is_usual(norm: nn.BatchNorm2d) -> bool:
     return norm.affine and norm.track_running_stats and norm.momentum is not None
 
 
-@functools.cache
 def native_norms_problem() -> str | None:
     """Why there is no native code on this machine; None if there is."""
-    try:
-        _library()
-    except (OSError, RuntimeError, StorageError) as err:
-        return next(iter(str(err).strip().splitlines()), type(err).__name__)
-    return None
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """The compiled code, from the user's cache folder if it was compiled here before."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        raise RuntimeError("no C++ compiler was found")
-    made_of = (SOURCE.read_text(), compiler, *FLAGS, *_processor())
-    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
-    path = user_cache_folder() / "native" / f"norm-{key}.so"
-    if not path.exists():
-        write_whole(path, _compile(compiler))
-    return ctypes.CDLL(str(path))
-
-
-def _processor() -> list[str]:
-    """What `-march=native` depends on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split() for line in lines if line.startswith("flags")), [])
-
-
-def _compile(compiler: str) -> bytes:
-    """The shared library; OpenMP's symbols are found in torch's own, and with them its threads."""
-    with tempfile.TemporaryDirectory() as folder:
-        unlinked, library = Path(folder, "norm.o"), Path(folder, "norm.so")
-        for command in (
-            [compiler, *FLAGS, "-c", str(SOURCE), "-o", str(unlinked)],
-            [compiler, "-shared", str(unlinked), "-o", str(library)],
-        ):
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            if done.returncode:
-                raise RuntimeError(f"{compiler} failed: {done.stderr.strip()}")
-        return library.read_bytes()
+    return native_problem(SOURCE)

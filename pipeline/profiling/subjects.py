@@ -133,10 +133,9 @@ def _executions(workload: Workload, conv: str) -> list[str]:
             found[module.execution] = None
             continue
         # A composed kernel is shifted like any other: the standard convolution shows that.
-        offered = executions_of(module)
-        found |= dict.fromkeys(
-            name for name in offered if name != "shifted" or module.variant == STANDARD_CONV
-        )
+        # Winograd's algorithm fits single layers: the row of "auto" has it where it pays.
+        skipped = ("winograd",) if module.variant == STANDARD_CONV else ("winograd", "shifted")
+        found |= dict.fromkeys(name for name in executions_of(module) if name not in skipped)
     return [*found, AUTO] if len(found) > 1 else list(found) or [LIBRARY]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.convs.winograd import winograd_problem
 from pipeline.errors import ConfigError
 from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
@@ -49,8 +50,10 @@ class Execution:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def is_available(self) -> bool:
-        """Whether this machine has the device, and the native code if that was decided on."""
+        """Whether this machine has the device, and the native code that was decided on."""
         if self.norms == "native" and native_norms_problem() is not None:
+            return False
+        if "winograd" in self.convs.values() and winograd_problem() is not None:
             return False
         return self.device != "cuda" or torch.cuda.is_available()
 

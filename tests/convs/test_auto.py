@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.convs import (
     apply_executions,
+    auto,
     choose_executions,
     executions_of,
     make_conv,
@@ -103,6 +104,17 @@ def test_another_shape_mode_or_precision_is_another_case(cache):
         choose_executions(make_net(), X)
 
     assert len(remembered(cache)) == 8
+
+
+def test_an_execution_that_earlier_code_did_not_have_is_timed_too(cache, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(auto, "executions_of", lambda conv: ("folded", "recomputed"))
+        choose_executions(make_net(), X)
+    assert all(set(times) <= {"folded", "recomputed"} for times in remembered(cache).values())
+
+    choose_executions(make_net(), X)
+
+    assert len(remembered(cache)) == 4
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,18 @@ def without_compiler(tmp_path: Path, script: str) -> str:
     return result.stdout
 
 
+def test_what_was_decided_on_another_processor_is_decided_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = Execution(device="cpu", precision="bf16", convs={"conv": "winograd"})
+    problem = "pipeline.training.execution.winograd_problem"
+
+    monkeypatch.setattr(problem, lambda: None)
+    assert stored.is_available()
+    monkeypatch.setattr(problem, lambda: "the processor does not report avx512_bf16")
+    assert not stored.is_available()
+
+
 def test_where_no_compiler_is_found_the_reason_is_told(tmp_path: Path) -> None:
     told = without_compiler(tmp_path, "print(*compile_decision('cpu', pixels=1e12))")
 

@@ -1,0 +1,76 @@
+"""Native code that lies beside a module as C++, compiled once per machine.
+
+The C++ compiler that is there makes it in a second or two; the result stays in the user's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pipeline.artifacts import user_cache_folder, write_whole
+from pipeline.errors import StorageError
+
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
+    *("-ffp-contract=fast", "-fno-trapping-math", "-fno-math-errno"),
+)
+
+
+@functools.cache
+def native_library(source: Path) -> ctypes.CDLL:
+    """The compiled code, from the user's cache folder if it was compiled here before.
+
+    Raises:
+        RuntimeError: there is no compiler, or it failed.
+        OSError, StorageError: the result cannot be stored, or not be loaded.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise RuntimeError("no C++ compiler was found")
+    made_of = (source.read_text(), compiler, *FLAGS, *processor_flags())
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
+    path = user_cache_folder() / "native" / f"{source.stem}-{key}.so"
+    if not path.exists():
+        write_whole(path, _compile(source, compiler))
+    return ctypes.CDLL(str(path))
+
+
+@functools.cache
+def native_problem(source: Path) -> str | None:
+    """Why this machine has no such code; None if it has."""
+    try:
+        native_library(source)
+    except (OSError, RuntimeError, StorageError) as err:
+        return next(iter(str(err).strip().splitlines()), type(err).__name__)
+    return None
+
+
+@functools.cache
+def processor_flags() -> tuple[str, ...]:
+    """What the processor can do, as Linux tells it: what `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return ()
+    return next((tuple(line.split()) for line in lines if line.startswith("flags")), ())
+
+
+def _compile(source: Path, compiler: str) -> bytes:
+    """The shared library; OpenMP's symbols are found in torch's own, and with them its threads."""
+    with tempfile.TemporaryDirectory() as folder:
+        unlinked, library = Path(folder, "code.o"), Path(folder, "code.so")
+        for command in (
+            [compiler, *FLAGS, "-c", str(source), "-o", str(unlinked)],
+            [compiler, "-shared", str(unlinked), "-o", str(library)],
+        ):
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{compiler} failed: {done.stderr.strip()}")
+        return library.read_bytes()
