@@ -156,6 +156,22 @@ def shifted(bench: Bench) -> None:
     verdict("shifted / library in its best format, time", worst(ratios.values()), 2.0)
 
 
+def winograd(bench: Bench) -> None:
+    """Layers of few and many channels by Winograd's algorithm beside the library."""
+    entry = Candidate(conv="subkernel", execution="winograd")
+    for channels, side in ((32, 16), (64, 8), (128, 8), (256, 8)):
+        workload = Workload(
+            name=f"{channels} channels, {side} x {side}",
+            build=partial(_layer, channels, 3, 2),
+            shape=(channels, side, side),
+            batch=128,
+            input_gradient=True,
+        )
+        found = bench.run(workload.name, workload, [STANDARD, entry])
+        pair = found[str(entry)], found[str(STANDARD)]
+        verdict("winograd / library, time", time_ratio(*pair, ("forward", "backward")), 0.9)
+
+
 def shapes(bench: Bench) -> None:
     """Layers of many shapes: where does a chain of small convolutions win over folding?"""
     table = Table(title="\nlayers, step, ratios to folded", title_justify="left", box=None)
@@ -215,6 +231,7 @@ CLAIMS = {
     "vbnet": vbnet,
     "layers": layers,
     "shifted": shifted,
+    "winograd": winograd,
     "shapes": shapes,
 }
 

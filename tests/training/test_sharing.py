@@ -100,7 +100,9 @@ def test_a_server_is_told_to_quit_and_it_is_said_if_it_does_not(server, said, ca
         assert not server.exists()
 
     assert server.read_text() == "quit\n"
-    assert said in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert said in told
+    assert bool(told) == bool(said)
 
 
 def test_folds_see_the_gpus_that_the_server_counts(monkeypatch, server):
