@@ -16,6 +16,7 @@ FLOORS = {
     "errors": 0,
     "reading": 0,
     "artifacts": 0,
+    "native": 0,
     "competition": 0,
     "competitions": 0,
     "workspace": 0,
