@@ -65,10 +65,9 @@ def shifted(x: Tensor, factors: Factors) -> Tensor:
 
 
 def winograd(x: Tensor, factors: Factors) -> Tensor:
-    """Winograd's algorithm with the composed kernel; folded where that does not fit."""
+    """Winograd's algorithm with the composed kernel; folded when compiled or where it does not fit."""
     dtype, out_channels = compute_dtype(x), len(factors.weights()[-1])
-    fits = winograd_fits(x, factors.geometry, out_channels, dtype)
-    if not fits or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not winograd_fits(x, factors.geometry, out_channels, dtype):
         return folded(x, factors)
     weight, bias, border = _composed(x, factors, torch.float32)
     y = conv_winograd(x.to(dtype), weight)

@@ -48,13 +48,12 @@ struct Images {
   int64_t tile_rows() const { return count * (height / 2); }
 };
 
-// Pixels of one row of tiles: its first output and, to each side, how many rows there are.
-template <class Pixel>
+// Pixels of one row of tiles: its first output and, to each side, whether there is a row.
 struct TileRow {
-  Pixel* first;
+  const BFloat16* first;
   bool has_above, has_below;
 
-  TileRow(Pixel* all, Images images, int channels, int64_t row)
+  TileRow(const BFloat16* all, Images images, int channels, int64_t row)
       : first(all + row * 2 * images.width * channels), has_above(row % (images.height / 2) != 0),
         has_below((row + 1) % (images.height / 2) != 0) {}
 };
@@ -87,7 +86,7 @@ inline void input_positions(__m512 c0, __m512 c1, __m512 c2, __m512 c3, __m512 o
 template <class Keep>
 inline void each_input(const BFloat16* x, const BFloat16* zeros, Images images, int channels,
                        int64_t row, int channel, Keep keep) {
-  TileRow<const BFloat16> tiles(x, images, channels, row);
+  TileRow tiles(x, images, channels, row);
   const int64_t line = int64_t(images.width) * channels;
   const BFloat16* first = tiles.first + channel;
   const BFloat16* rows[4] = {tiles.has_above ? first - line : zeros, first, first + line,

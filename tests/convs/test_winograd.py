@@ -134,3 +134,13 @@ def test_a_contiguous_image_keeps_its_layout() -> None:
     conv = make_conv("subkernel", 32, 32, 3, padding=1, execution="winograd").bfloat16()
 
     assert conv(torch.randn(2, 32, 8, 8).bfloat16()).is_contiguous()
+
+
+@needs_bf16
+def test_compiled_it_is_folded() -> None:
+    conv = make_conv("subkernel", 32, 32, 3, padding=1, execution="winograd").bfloat16()
+    x = bf16_image(2, 32, 4, 8)
+
+    y = torch.compile(conv, fullgraph=True)(x)
+
+    assert torch.equal(y, F.conv2d(x, conv.weight(), padding=1))
