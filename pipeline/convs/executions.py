@@ -65,7 +65,7 @@ def shifted(x: Tensor, factors: Factors) -> Tensor:
 
 
 def winograd(x: Tensor, factors: Factors) -> Tensor:
-    """Winograd's algorithm with the composed kernel; folded when compiled or where it does not fit."""
+    """Winograd's algorithm with the composed kernel; folded where it does not fit, or compiled."""
     dtype, out_channels = compute_dtype(x), len(factors.weights()[-1])
     if torch.compiler.is_compiling() or not winograd_fits(x, factors.geometry, out_channels, dtype):
         return folded(x, factors)
