@@ -34,7 +34,8 @@ def native_library(source: Path) -> ctypes.CDLL:
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         raise RuntimeError("no C++ compiler was found")
-    made_of = (source.read_text(), compiler, *FLAGS, *processor_flags())
+    texts = (file.read_text() for file in (source, *headers_beside(source)))
+    made_of = (*texts, compiler, *FLAGS, *processor_flags())
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     path = user_cache_folder() / "native" / f"{source.stem}-{key}.so"
     if not path.exists():
@@ -42,9 +43,19 @@ def native_library(source: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(path))
 
 
+def headers_beside(source: Path) -> list[Path]:
+    """What `source` may include."""
+    return sorted(source.parent.glob("*.h"))
+
+
 @functools.cache
-def native_problem(source: Path) -> str | None:
-    """Why this machine has no such code; None if it has."""
+def native_problem(source: Path, processor: str | None = None) -> str | None:
+    """Why this machine has no such code, which needs a processor that can do `processor`.
+
+    None if it has.
+    """
+    if processor is not None and processor not in processor_flags():
+        return f"the processor does not report {processor}"
     try:
         native_library(source)
     except (OSError, RuntimeError, StorageError) as err:

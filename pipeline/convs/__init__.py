@@ -3,7 +3,7 @@
 from pipeline.convs.auto import apply_executions, choose_executions
 from pipeline.convs.chains import NormChain
 from pipeline.convs.closest import closest_factors
-from pipeline.convs.conv import KernelConv, executions_of, set_execution
+from pipeline.convs.conv import KernelConv, executions_of, native_conv_problem, set_execution
 from pipeline.convs.factors import Bottleneck, ChannelSelection, Separable, Subkernel
 from pipeline.convs.registry import conv_names, make_conv, register_conv
 
@@ -20,6 +20,7 @@ __all__ = [
     "conv_names",
     "executions_of",
     "make_conv",
+    "native_conv_problem",
     "register_conv",
     "set_execution",
 ]

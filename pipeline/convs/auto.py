@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.convs.conv import KernelConv, executions_of, set_execution
-from pipeline.convs.executions import EXECUTIONS
+from pipeline.convs.executions import EXECUTIONS, NATIVE
 from pipeline.convs.memory import Timings, recall, remember
 from pipeline.convs.memory_budget import Call, fastest, fit_memory, inner_bytes, saved_bytes
-from pipeline.convs.winograd import winograd_fits
 from pipeline.errors import ConfigError
 
 _ROUNDS = 9
@@ -125,16 +124,16 @@ def _timings(conv: KernelConv, call: Call) -> Timings:
 def _candidates(conv: KernelConv, call: Call) -> tuple[str, ...]:
     """Of a 1 x 1 kernel all but a dense chain is the same product as folded, with more traffic.
 
-    Where Winograd's algorithm does not fit, its execution is folded under another name.
+    Where native code does not fit, its execution is folded under another name.
     """
     factors = conv.factors()
     dense_chain = not factors.depthwise and factors.expand is not None
-    if math.prod(conv.kernel_size) == 1 and not dense_chain:
-        return ("folded",)
     x = torch.empty_strided(call.shape, call.strides, dtype=call.dtype, device=call.device)
-    dtype = call.autocast or call.dtype
-    fits = winograd_fits(x, conv.geometry, conv.out_channels, dtype)
-    return tuple(name for name in executions_of(conv) if fits or name != "winograd")
+    given = x, conv.geometry, conv.out_channels, call.autocast or call.dtype
+    names = [n for n in executions_of(conv) if n not in NATIVE or NATIVE[n].fits(*given)]
+    if math.prod(conv.kernel_size) == 1 and not dense_chain:
+        return tuple(name for name in names if name == "folded" or name in NATIVE)
+    return tuple(names)
 
 
 def _time(conv: KernelConv, call: Call, names: tuple[str, ...]) -> Timings:

@@ -8,10 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.convs.executions import EXECUTIONS, OFFERED
+from pipeline.convs.executions import EXECUTIONS, NATIVE, OFFERED
 from pipeline.convs.geometry import PerDimension, make_geometry
 from pipeline.convs.kernel import Factors
-from pipeline.convs.winograd import winograd_problem
 from pipeline.errors import ConfigError
 
 InnerBias = bool | Literal["where-possible"]
@@ -114,8 +113,12 @@ class KernelConv(nn.Module):
 
 def executions_of(conv: KernelConv) -> tuple[str, ...]:
     """The executions that a convolution offers on this machine."""
-    offered = OFFERED[conv.variant]
-    return offered if winograd_problem() is None else tuple(n for n in offered if n != "winograd")
+    return tuple(name for name in OFFERED[conv.variant] if native_conv_problem(name) is None)
+
+
+def native_conv_problem(execution: str) -> str | None:
+    """Why this machine lacks an execution; None if it has it, or if it is not native code."""
+    return NATIVE[execution].problem() if execution in NATIVE else None
 
 
 def set_execution(module: nn.Module, name: str) -> None:
@@ -128,9 +131,10 @@ def set_execution(module: nn.Module, name: str) -> None:
     for conv in convs:
         choices = ("auto", *executions_of(conv))
         if name not in choices:
+            problem = native_conv_problem(name)
+            missing = f"is not possible here ({problem})" if problem else "does not exist"
             raise ConfigError(
-                f"EXECUTION={name!r} does not exist for {conv.variant}; "
-                f"choose from {', '.join(choices)}"
+                f"EXECUTION={name!r} {missing} for {conv.variant}; choose from {', '.join(choices)}"
             )
     for conv in convs:
         conv.execution = name

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.convs.depthwise import input_gradient, weight_gradient
+from pipeline.convs.direct import DIRECT
 from pipeline.convs.geometry import Geometry, Place, compute_dtype
 from pipeline.convs.kernel import Factors, Step
+from pipeline.convs.native_conv import NativeConv
 from pipeline.convs.shifted import conv_shifted
-from pipeline.convs.winograd import conv_winograd, winograd_fits
+from pipeline.convs.winograd import WINOGRAD
 
 Execution = Callable[[Tensor, Factors], Tensor]
 Border = list[tuple[Place, Tensor]]
@@ -66,11 +68,22 @@ def shifted(x: Tensor, factors: Factors) -> Tensor:
 
 def winograd(x: Tensor, factors: Factors) -> Tensor:
     """Winograd's algorithm with the composed kernel; folded where it does not fit, or compiled."""
+    return _natively(WINOGRAD, x, factors)
+
+
+def direct(x: Tensor, factors: Factors) -> Tensor:
+    """Native plain sums with the composed kernel; folded where they do not fit, or compiled."""
+    return _natively(DIRECT, x, factors)
+
+
+def _natively(algorithm: NativeConv, x: Tensor, factors: Factors) -> Tensor:
     dtype, out_channels = compute_dtype(x), len(factors.weights()[-1])
-    if torch.compiler.is_compiling() or not winograd_fits(x, factors.geometry, out_channels, dtype):
+    if torch.compiler.is_compiling() or not algorithm.fits(
+        x, factors.geometry, out_channels, dtype
+    ):
         return folded(x, factors)
     weight, bias, border = _composed(x, factors, torch.float32)
-    y = conv_winograd(x.to(dtype), weight)
+    y = algorithm(x.to(dtype), weight, factors.geometry)
     if bias is not None:
         y = y + bias.to(dtype)[:, None, None]
     return _add_at(y, border)
@@ -186,11 +199,14 @@ EXECUTIONS: dict[str, Execution] = {
     "linear": linear,
     "shifted": shifted,
     "winograd": winograd,
+    "direct": direct,
 }
+# Those that not every machine has.
+NATIVE = {"winograd": WINOGRAD, "direct": DIRECT}
 # Which variant offers which; `auto` stands for folded until choose_executions decides.
 OFFERED = {
-    "subkernel": ("folded", "shifted", "winograd"),
-    "channel-selection": ("folded", "factored", "recomputed", "linear", "shifted", "winograd"),
-    "separable": ("folded", "factored", "recomputed", "shifted", "winograd"),
-    "bottleneck": ("folded", "factored", "recomputed", "shifted", "winograd"),
+    "subkernel": ("folded", "shifted", *NATIVE),
+    "channel-selection": ("folded", "factored", "recomputed", "linear", "shifted", *NATIVE),
+    "separable": ("folded", "factored", "recomputed", "shifted", *NATIVE),
+    "bottleneck": ("folded", "factored", "recomputed", "shifted", *NATIVE),
 }

@@ -33,6 +33,10 @@ class Geometry(NamedTuple):
     def dimensions(self) -> int:
         return len(self.kernel)
 
+    def outputs(self, spatial: Sequence[int]) -> tuple[int, ...]:
+        """The size of the convolution of an image [N, in, *spatial]."""
+        return tuple(_Axis(*axis).outputs for axis in zip(spatial, *self, strict=True))
+
     def pointwise(self) -> Geometry:
         """A 1 x 1 kernel in as many dimensions."""
         one, zero = (1,) * self.dimensions, (0,) * self.dimensions

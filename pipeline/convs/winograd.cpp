@@ -6,39 +6,16 @@
 // columns in multiples of 4, kernels are float [out][3][3][in], channels come in multiples of 16.
 // Transforms are float, what the products take is rounded to bf16, their sums are float.
 
+#include "bf16.h"
+
 #include <algorithm>
-#include <cstdint>
-#include <cstring>
-#include <immintrin.h>
 #include <vector>
 
 namespace {
 
-using BFloat16 = uint16_t;
-
-constexpr int kLanes = 16;         // floats in a register
-constexpr int kPositions = 16;     // of a transformed tile
-constexpr int kSums = 16;          // registers that a product adds to
-constexpr int kTiles = 32;         // whose outputs are computed together: they stay in the L2 cache
+constexpr int kPositions = 16; // of a transformed tile
+constexpr int kTiles = 32;     // whose outputs are computed together: they stay in the L2 cache
 constexpr int kTilesToGradient = 64; // more, since the sums are read and written once for all
-
-inline __m512 load(const BFloat16* from) {
-  __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-
-inline void store(BFloat16* to, __m512 value) {
-  __m256bh rounded = _mm512_cvtneps_pbh(value);
-  std::memcpy(to, &rounded, sizeof rounded);
-}
-
-// a0 b0 a1 b1 ...: what a product takes as one step of its sum.
-inline void store_pairs(BFloat16* to, __m512 a, __m512 b) {
-  __m512bh both = _mm512_cvtne2ps_pbh(b, a);
-  __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                   7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, (__m512i)both));
-}
 
 struct Images {
   int64_t count;
@@ -125,68 +102,6 @@ inline void gradient_positions(const BFloat16* first, int64_t line, int channels
     out[4 * r + 1] = left + right;
     out[4 * r + 2] = left - right;
     out[4 * r + 3] = _mm512_setzero_ps() - right;
-  }
-}
-
-// sums[row][lanes] += a[row][step] * b[step][lanes], where a step is a pair of bf16. The steps come
-// in groups, which may lie apart in a.
-struct Product {
-  const BFloat16* a;
-  int64_t a_step, a_group;
-  const BFloat16* b;
-  int64_t b_step;
-  int steps, groups;
-  float* sums;
-  int64_t sums_row;
-};
-
-// kRow: numbers from one row of a to the next, known when compiling so that no register holds it.
-template <int kRow, int kWide, bool kAdd>
-inline void multiply_block(const Product& p) {
-  constexpr int kRows = kSums / kWide;
-  __m512 sums[kRows][kWide];
-  for (int r = 0; r < kRows; ++r)
-    for (int w = 0; w < kWide; ++w)
-      sums[r][w] = kAdd ? _mm512_loadu_ps(p.sums + r * p.sums_row + w * kLanes)
-                        : _mm512_setzero_ps();
-  const BFloat16* b_at = p.b;
-  int group = 0;
-  do { // there is a group and a step: loops that might do nothing would keep the sums in memory
-    const BFloat16* a_at = p.a + group * p.a_group;
-    int step = 0;
-    do {
-      __m512bh b[kWide];
-      for (int w = 0; w < kWide; ++w) std::memcpy(&b[w], b_at + w * 2 * kLanes, sizeof b[w]);
-      for (int r = 0; r < kRows; ++r) {
-        int32_t pair;
-        std::memcpy(&pair, a_at + r * kRow, sizeof pair);
-        __m512bh a = (__m512bh)_mm512_set1_epi32(pair);
-        for (int w = 0; w < kWide; ++w) sums[r][w] = _mm512_dpbf16_ps(sums[r][w], b[w], a);
-      }
-      a_at += p.a_step;
-      b_at += p.b_step;
-    } while (++step < p.steps);
-  } while (++group < p.groups);
-  for (int r = 0; r < kRows; ++r)
-    for (int w = 0; w < kWide; ++w)
-      _mm512_storeu_ps(p.sums + r * p.sums_row + w * kLanes, sums[r][w]);
-}
-
-// The whole product: `rows` in multiples of 16, `lanes` too.
-template <int kRow, bool kAdd>
-inline void multiply(const Product& whole, int rows, int lanes) {
-  for (int lane = 0; lane < lanes;) {
-    int wide = lanes - lane >= 4 * kLanes ? 4 : lanes - lane >= 2 * kLanes ? 2 : 1;
-    for (int row = 0; row < rows; row += kSums / wide) {
-      Product part = whole;
-      part.a += row * kRow;
-      part.b += 2 * lane;
-      part.sums += row * whole.sums_row + lane;
-      if (wide == 4) multiply_block<kRow, 4, kAdd>(part);
-      else if (wide == 2) multiply_block<kRow, 2, kAdd>(part);
-      else multiply_block<kRow, 1, kAdd>(part);
-    }
-    lane += wide * kLanes;
   }
 }
 
@@ -309,9 +224,11 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
                    store(to + position * a_position + (tile + 1) * kLanes, next);
                  });
     }
+  std::vector<Term> terms;
+  for (int i = 0; i < in; i += kLanes) terms.push_back({i / kLanes * group, int64_t(i) * out});
   for (int p = 0; p < kPositions; ++p) {
-    Product product{&s.a[p * a_position], 2, group, kernels + p * int64_t(in) * out, 2 * out,
-                    kLanes / 2, in / kLanes, &s.sums[p * sums_position], out};
+    Product product{&s.a[p * a_position], 2, kernels + p * int64_t(in) * out, 2 * out,
+                    terms.data(), int(terms.size()), kLanes / 2, &s.sums[p * sums_position], out};
     multiply<kLanes, false>(product, blocks.tiles, out);
   }
   for (int row = 0; row < count; ++row) {
@@ -363,9 +280,10 @@ void kernel_gradient_block(const BFloat16* x, const BFloat16* grad, const Blocks
         for (int p = 0; p < kPositions; ++p) store_pairs(to + p * grad_position, a[p], b[p]);
       }
   }
+  const Term whole{0, 0};
   for (int p = 0; p < kPositions; ++p) {
-    Product product{&s.a[p * grad_position], 2 * out, 0, &s.b[p * x_position], 2 * in,
-                    count * across / 2, 1, &s.sums[p * int64_t(in) * out], in};
+    Product product{&s.a[p * grad_position], 2 * out, &s.b[p * x_position], 2 * in, &whole, 1,
+                    count * across / 2, &s.sums[p * int64_t(in) * out], in};
     multiply<2, true>(product, out, in);
   }
 }

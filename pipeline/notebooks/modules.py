@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from pipeline.native import headers_beside
+
 PACKAGE = Path(__file__).parents[1]
 ENTRIES = (
     "pipeline.stages.kernel",
@@ -49,8 +51,8 @@ def needed_modules(entries: Sequence[str] = ENTRIES, package: Path = PACKAGE) ->
             continue
         sources[path] = file.read_text(encoding="utf-8")
         native = file.with_suffix(NATIVE)
-        if native.exists():
-            sources[native.relative_to(package.parent).as_posix()] = native.read_text("utf-8")
+        for source in [native, *headers_beside(native)] if native.exists() else []:
+            sources[source.relative_to(package.parent).as_posix()] = source.read_text("utf-8")
         waiting += _packages_above(name)
         waiting += _followed(path, sources[path], package)
     return dict(sorted(sources.items()))

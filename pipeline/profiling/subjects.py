@@ -17,6 +17,7 @@ from pipeline.convs import (
     executions_of,
     set_execution,
 )
+from pipeline.convs.executions import NATIVE
 from pipeline.models.fuse import fuse
 
 STANDARD_CONV = "subkernel"
@@ -133,8 +134,8 @@ def _executions(workload: Workload, conv: str) -> list[str]:
             found[module.execution] = None
             continue
         # A composed kernel is shifted like any other: the standard convolution shows that.
-        # Winograd's algorithm fits single layers: the row of "auto" has it where it pays.
-        skipped = ("winograd",) if module.variant == STANDARD_CONV else ("winograd", "shifted")
+        # Native code fits single layers: the row of "auto" has it where it pays.
+        skipped = [*NATIVE, *["shifted"] * (module.variant != STANDARD_CONV)]
         found |= dict.fromkeys(name for name in executions_of(module) if name not in skipped)
     return [*found, AUTO] if len(found) > 1 else list(found) or [LIBRARY]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.convs.winograd import winograd_problem
+from pipeline.convs import native_conv_problem
 from pipeline.errors import ConfigError
 from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
@@ -53,7 +53,7 @@ class Execution:
         """Whether this machine has the device, and the native code that was decided on."""
         if self.norms == "native" and native_norms_problem() is not None:
             return False
-        if "winograd" in self.convs.values() and winograd_problem() is not None:
+        if any(native_conv_problem(name) for name in self.convs.values()):
             return False
         return self.device != "cuda" or torch.cuda.is_available()
 

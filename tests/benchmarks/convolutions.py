@@ -172,6 +172,22 @@ def winograd(bench: Bench) -> None:
         verdict("winograd / library, time", time_ratio(*pair, ("forward", "backward")), 0.9)
 
 
+def direct(bench: Bench) -> None:
+    """Layers of resnet14 with strides and with few channels by native plain sums."""
+    entry = Candidate(conv="subkernel", execution="direct")
+    for channels, out, side, limit in ((16, 16, 32, 1.0), (16, 32, 32, 0.8), (32, 64, 16, 0.8)):
+        workload = Workload(
+            name=f"{channels} to {out} channels, {side} x {side}",
+            build=partial(_layer, channels, 3, 2, out=out, stride=out // channels),
+            shape=(channels, side, side),
+            batch=128,
+            input_gradient=True,
+        )
+        found = bench.run(workload.name, workload, [STANDARD, entry])
+        pair = found[str(entry)], found[str(STANDARD)]
+        verdict("direct / library, time", time_ratio(*pair, ("forward", "backward")), limit)
+
+
 def shapes(bench: Bench) -> None:
     """Layers of many shapes: where does a chain of small convolutions win over folding?"""
     table = Table(title="\nlayers, step, ratios to folded", title_justify="left", box=None)
@@ -210,9 +226,11 @@ def _layers(device: str) -> Iterable[tuple[str, Workload]]:
             )
 
 
-def _layer(channels: int, kernel: int, dimensions: int, conv: str) -> nn.Module:
-    layer = make_conv(conv, channels, channels, kernel, dimensions=dimensions, padding=kernel // 2)
-    return nn.Sequential(layer)
+def _layer(
+    channels: int, kernel: int, dimensions: int, conv: str, *, out: int = 0, stride: int = 1
+) -> nn.Module:
+    where = {"dimensions": dimensions, "padding": kernel // 2, "stride": stride}
+    return nn.Sequential(make_conv(conv, channels, out or channels, kernel, **where))
 
 
 def _cells(measured: Sequence[Measurement]) -> list[Text]:
@@ -232,6 +250,7 @@ CLAIMS = {
     "layers": layers,
     "shifted": shifted,
     "winograd": winograd,
+    "direct": direct,
     "shapes": shapes,
 }
 

@@ -109,11 +109,11 @@ def test_what_was_decided_on_another_processor_is_decided_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stored = Execution(device="cpu", precision="bf16", convs={"conv": "winograd"})
-    problem = "pipeline.training.execution.winograd_problem"
+    problem = "pipeline.training.execution.native_conv_problem"
 
-    monkeypatch.setattr(problem, lambda: None)
+    monkeypatch.setattr(problem, lambda name: None)
     assert stored.is_available()
-    monkeypatch.setattr(problem, lambda: "the processor does not report avx512_bf16")
+    monkeypatch.setattr(problem, lambda name: "the processor does not report avx512_bf16")
     assert not stored.is_available()
 
 
