@@ -37,6 +37,12 @@ inline void write(BFloat16& place, float value) { // to nearest, ties to even
   place.bits = std::isnan(value) ? uint16_t(0x7fc0) : rounded;
 }
 
+// std::max would make the floor of a NaN, which then no loss shows, and keep the sign of a zero.
+template <class Number>
+inline Number at_least(Number floor, Number value) {
+  return value <= floor ? floor : value;
+}
+
 // One value per lane of a row: those of the channels, repeated.
 std::vector<float> spread(const float* channels, int count, int lanes) {
   std::vector<float> result(lanes);
@@ -130,7 +136,7 @@ void forward(const T* x, const T* residual, const float* weight, const float* bi
       sum.data(), squares.data());
   for (int c = 0; c < channels; ++c) {
     double distance = sum[c] / pixels;
-    double variance = std::max(0.0, squares[c] / pixels - distance * distance);
+    double variance = at_least(0.0, squares[c] / pixels - distance * distance);
     double unbiased = variance * pixels / std::max<int64_t>(1, pixels - 1);
     mean[c] = float(first[c] + distance);
     inverse[c] = float(1 / std::sqrt(variance + eps));
@@ -147,13 +153,13 @@ void forward(const T* x, const T* residual, const float* weight, const float* bi
     rows.each([=](int64_t at, int lanes) {
 #pragma GCC ivdep
       for (int i = 0; i < lanes; ++i)
-        write(y[at + i], std::max(floor, read(x[at + i]) * s[i] + t[i] + read(residual[at + i])));
+        write(y[at + i], at_least(floor, read(x[at + i]) * s[i] + t[i] + read(residual[at + i])));
     });
   } else {
     rows.each([=](int64_t at, int lanes) {
 #pragma GCC ivdep
       for (int i = 0; i < lanes; ++i)
-        write(y[at + i], std::max(floor, read(x[at + i]) * s[i] + t[i]));
+        write(y[at + i], at_least(floor, read(x[at + i]) * s[i] + t[i]));
     });
   }
 }
@@ -174,7 +180,7 @@ void backward(const T* grad, const T* x, const T* y, const float* weight, const 
 #pragma GCC ivdep
           for (int i = 0; i < lanes; ++i) {
             float behind = read(grad[at + i]);
-            float g = read(y[at + i]) > 0 ? behind : 0.0f;
+            float g = read(y[at + i]) <= 0 ? 0.0f : behind; // a NaN lets it through, as in torch
             write(grad_residual[at + i], g);
             a[i] += g;
             b[i] += g * (read(x[at + i]) - m[i]);

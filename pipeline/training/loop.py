@@ -37,7 +37,7 @@ def train_fold(
 
     Raises:
         BudgetError: the deadline has come; `save` was called with the state as it is.
-        ConfigError: the loss is not a number any more, or one image is too many for the memory.
+        ConfigError: a loss is not a number any more, or one image is too many for the memory.
     """
     for epoch in range(len(state.history), recipe.epochs):
         side = recipe.side_for(epoch, data.side)
@@ -91,16 +91,13 @@ def finish_epoch(
     """Validate, note the epoch in the history, and keep its network if it is the best.
 
     Raises:
-        ConfigError: the loss is not a number any more, or the metric is undefined.
+        ConfigError: a loss is not a number any more, or the metric is undefined.
     """
     steps = max(state.step, 1) * group.size()
     epoch, train_loss = len(state.history), group.total(state.loss_sum).item() / steps
-    if not math.isfinite(train_loss):
-        raise ConfigError(
-            f"the training loss of epoch {epoch} is {train_loss}; lower the learning rate, such as "
-            "SET='learning_rate=0.01', or choose SET='precision=fp32'"
-        )
+    _check_finite("training", epoch, train_loss)
     valid_loss, valid_accuracy, logits = evaluate(state.validated, data, execution, side)
+    _check_finite("validation", epoch, valid_loss)
     valid_score = None
     if state.best and side == data.side:
         valid_score = validation_score(state.best.metric, data, logits)
@@ -118,6 +115,14 @@ def finish_epoch(
     )
     state.history.append(metrics)
     state.step, state.seconds = 0, 0.0
+
+
+def _check_finite(kind: str, epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise ConfigError(
+            f"the {kind} loss of epoch {epoch} is {loss}; lower the learning rate, such as "
+            "SET='learning_rate=0.01', or choose SET='precision=fp32'"
+        )
 
 
 @torch.inference_mode()

@@ -82,6 +82,44 @@ def test_values_gradients_and_statistics_are_the_librarys(
     assert int(native.num_batches_tracked or 0) == 1
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("channels", [16, 100])  # with and without a known number of lanes
+@pytest.mark.parametrize("dtype", list(LAST_BITS))
+def test_what_is_no_number_spreads_as_in_the_library(
+    dtype: torch.dtype, channels: int, bad: float
+) -> None:
+    native, exact = native_and_exact(channels)
+    x = torch.randn(4, channels, 8, 8).to(dtype)
+    x[1, 0, 2, 3] = bad
+    own, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+
+    y, z = native.with_relu(own), exact(theirs).relu()
+    y.sum().backward()
+    z.sum().backward()
+
+    assert y[:, 0].isnan().all()
+    assert torch.equal(y.isnan(), z.isnan())
+    for name in ("running_mean", "running_var"):
+        assert torch.equal(getattr(native, name).isnan(), getattr(exact, name).isnan())
+    for ours, exacts in ((own, theirs), *zip(native.parameters(), exact.parameters(), strict=True)):
+        assert ours.grad is not None
+        assert exacts.grad is not None
+        assert torch.equal(ours.grad.isnan(), exacts.grad.isnan())
+    assert native.bias.grad is not None
+    assert native.bias.grad[0] == 4 * 8 * 8  # the gradient passes where y is no number
+
+
+def test_a_zero_behind_the_relu_has_no_sign() -> None:
+    native, _ = native_and_exact(16)
+    nn.init.zeros_(native.weight)
+    nn.init.constant_(native.bias, -0.0)
+
+    y = native.with_relu(torch.randn(4, 16, 5, 5), torch.full((4, 16, 5, 5), -0.0))
+
+    assert not y.any()
+    assert not y.signbit().any()
+
+
 def test_a_nearly_constant_channel_keeps_its_variance() -> None:
     native, _ = native_and_exact(16)
     x = 1000 + 0.01 * torch.randn(64, 16, 8, 8)

@@ -125,6 +125,36 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_no_checkpoint(tmp_path
     assert not (tmp_path / "fold0.unfinished" / CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize("norms", ["native", "torch"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_weight_that_is_no_number_ends_the_first_epoch(fold_data, precision, norms):
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.ndim == 4).view(-1)[0] = float("nan")
+    execution = replace(FP32, precision=precision, norms=norms)
+
+    with pytest.raises(ConfigError, match="training loss of epoch 0 is nan; lower the learning"):
+        train_unsaved(model, fold_data, execution)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_epoch_ahead_of_its_checkpoint(fold_data):
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    norm = next(part for part in model.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    norm.running_mean.fill_(float("nan"))  # training takes the batch's own
+
+    with pytest.raises(ConfigError, match="validation loss of epoch 0 is nan; lower the learning"):
+        train_unsaved(model, fold_data, FP32)
+
+
+def train_unsaved(model, data, execution):
+    def save(state):
+        raise AssertionError("nothing is worth a checkpoint")
+
+    recipe = Recipe(epochs=1, batch_size=64)
+    state = start_training(model, data, recipe, execution)
+    train_fold(state, data, recipe, execution, 0, save, Deadline())
+
+
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(fold_data, capsys):
     torch.manual_seed(0)
     model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
