@@ -16,6 +16,7 @@ from pipeline.training.prefetch import prefetched
 from pipeline.training.recipes import Recipe
 
 Batch = tuple[Tensor, Tensor]
+EVALUATED_PIXELS = 2**19  # of 512 images of 32 x 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +117,19 @@ def _mixed(data: FoldData, own: Batch, others: Batch, weights: Tensor) -> Batch:
     return images, mixed_labels(own[1], others[1], weights, data.classes)
 
 
-def valid_batches(data: FoldData, batch: int = 512) -> Iterator[Batch]:
+def valid_batches(data: FoldData) -> Iterator[Batch]:
     """The fold's validation images as they are, and their labels, on the device; or a share."""
-    for index in group.share(data.valid).split(batch):
+    for index in evaluated_together(group.share(data.valid), data.images):
         yield data.seen(index, fixed_view(len(index), 0, 0, False, data.images.device))
+
+
+def evaluated_together(
+    index: Tensor, images: Tensor, pixels: int = EVALUATED_PIXELS
+) -> tuple[Tensor, ...]:
+    """The row numbers `index` in parts that pass through a network at once, without gradients.
+
+    The larger the images [N, H, W, C], the fewer make up `pixels`; a part has at least one.
+    """
+    height, width = images.shape[1:3]
+    parts: tuple[Tensor, ...] = index.split(max(1, pixels // (height * width)))
+    return parts

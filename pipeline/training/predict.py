@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.models.fuse import fuse
 from pipeline.training.augment import fixed_view, take
+from pipeline.training.batches import EVALUATED_PIXELS, evaluated_together
 from pipeline.training.execution import Execution
 from pipeline.training.placement import brought
 from pipeline.training.prefetch import prefetched
@@ -25,7 +26,7 @@ def predict_probabilities(
     *,
     max_shift: int,
     multi_label: bool = False,
-    batch_pixels: int = 2**19,
+    batch_pixels: int = EVALUATED_PIXELS,
 ) -> Tensor:
     """Class probabilities float32 [N, classes] of the images `index`, averaged over all views.
 
@@ -36,8 +37,10 @@ def predict_probabilities(
     itself stays as it is: what predicts is its fused form.
     """
     fused, device = fuse(model), next(model.parameters()).device
-    batch = max(1, batch_pixels // (images.shape[1] * images.shape[2]))
-    seen = (_views(images, rows, max_shift, mirror, device) for rows in index.split(batch))
+    seen = (
+        _views(images, rows, max_shift, mirror, device)
+        for rows in evaluated_together(index, images, batch_pixels)
+    )
     parts = []
     for views in prefetched(seen) if images.device != device else seen:
         logits = torch.stack([_logits(fused, view, execution) for view in views]).mean(0)

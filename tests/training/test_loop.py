@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector
 from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.augment import fixed_view, take
-from pipeline.training.batches import FoldData, epoch_batches
+from pipeline.training.batches import FoldData, epoch_batches, valid_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import CHECKPOINT, run_fold
 from pipeline.training.loop import evaluate, train_fold
@@ -307,6 +307,23 @@ def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
     assert seen.max() < 70
     for images, labels in batches:
         assert torch.equal(images.amax((1, 2, 3)).long(), labels)
+
+
+@pytest.mark.parametrize(("side", "together"), [(32, 512), (64, 128), (512, 2), (800, 1)])
+def test_the_larger_the_images_the_fewer_are_validated_at_once(side, together):
+    data = FoldData(
+        images=torch.zeros((), dtype=torch.uint8).expand(600, side, side, 1),
+        labels=torch.zeros(600, dtype=torch.long),
+        train=torch.arange(0),
+        valid=torch.arange(min(600, 2 * together)),
+        classes=2,
+        mirror=False,
+    )
+
+    sizes = [len(labels) for _, labels in valid_batches(data)]
+
+    assert sum(sizes) == len(data.valid)
+    assert sizes[0] == together
 
 
 def test_evaluate_counts_every_validation_image_once(fold_data):
