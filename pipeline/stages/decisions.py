@@ -13,6 +13,7 @@ from pipeline.data.cache import TensorCache
 from pipeline.stages.console import say
 from pipeline.training.augment import shrink
 from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
+from pipeline.training.memory import too_little_memory
 from pipeline.training.run import RECORD, Run
 
 
@@ -28,8 +29,7 @@ def make_executable(run: Run, data: TensorCache) -> None:
 def decide(run: Run, data: TensorCache) -> Execution:
     """Where and how the run computes, with its convolutions' executions."""
     images, count = data.train.images, len(run.folds)
-    trained_on = len(images) * (1 - 1 / count)
-    pixels = run.recipe.pixels(int(trained_on), *images.shape[1:3])
+    pixels = run.recipe.pixels(_trained_on(run, images), *images.shape[1:3])
     asked = dict(run.record["asked"])
     convolutions = asked.pop("convolutions")
     execution = choose_execution(pixels=pixels * count, asked=asked)
@@ -50,6 +50,31 @@ def _decide_convs(
         return {
             path: wanted for path, part in model.named_modules() if isinstance(part, KernelConv)
         }
-    batch = images[: run.recipe.batch_for(len(images))].to(execution.device)
-    with execution.autocast():
-        return choose_executions(model, batch)
+    batch = run.recipe.batch_for(_trained_on(run, images))
+    return _fastest(execution, model, images[: min(batch, execution.micro_batch or batch)])
+
+
+def _trained_on(run: Run, images: Tensor) -> int:
+    """How many of the images a fold trains on."""
+    count = len(run.folds)
+    return len(images) * (count - 1) // count
+
+
+def _fastest(execution: Execution, model: nn.Module, images: Tensor) -> dict[str, str]:
+    """Each convolution's fastest execution, timed with fewer images where memory runs out.
+
+    Raises:
+        ConfigError: one image is too many for the memory.
+    """
+    try:
+        while True:
+            try:
+                with execution.autocast():
+                    return choose_executions(model, images.to(execution.device))
+            except torch.OutOfMemoryError as err:
+                if len(images) == 1:
+                    raise too_little_memory(images, 1) from err
+                images = images[: len(images) // 2]
+    finally:
+        if execution.device == "cuda":  # processes that train there need what is cached here
+            torch.cuda.empty_cache()

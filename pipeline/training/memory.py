@@ -1,4 +1,4 @@
-"""How much memory a training process has needed."""
+"""How much memory a training process has needed, and what is said where there is too little."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
 
 _KIBIBYTE = 1024
 _UNIT = 1 if sys.platform == "darwin" else _KIBIBYTE
@@ -33,3 +36,11 @@ def peak_resident_memory() -> int:
     if found:
         return int(found[1]) * _KIBIBYTE
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def too_little_memory(images: Tensor, at_once: int) -> ConfigError:
+    """The error of a GPU that cannot hold what `at_once` of `images` [N, H, W, C] need."""
+    return ConfigError(
+        f"out of memory with {at_once} images of {'x'.join(map(str, images.shape[1:]))} at once; "
+        "choose a smaller size or batch"
+    )

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from pipeline.errors import ConfigError
 from pipeline.training import group
+from pipeline.training.memory import too_little_memory
 from pipeline.training.state import TrainingState
 
 
@@ -65,11 +65,7 @@ def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
         except torch.OutOfMemoryError as err:
             state.optimizer.zero_grad(set_to_none=True)
             if state.micro_batch < 4 or group.size() > 1:
-                raise ConfigError(
-                    f"out of memory with {state.micro_batch} images of "
-                    f"{'x'.join(map(str, images.shape[1:]))} at once; choose a smaller "
-                    "size or batch"
-                ) from err
+                raise too_little_memory(images, state.micro_batch) from err
             state.micro_batch = state.micro_batch // 2
             tqdm.write(
                 f"out of memory: {state.micro_batch} images at once from here on, still "
