@@ -46,6 +46,7 @@ def predictions_by_fold(run: Run, data: TensorCache) -> Iterator[Tensor]:
         DataError: a fold's files are damaged.
     """
     execution = run.execution if run.execution.is_available() else choose_execution()
+    execution.prepare_process()
     device = torch.device(execution.device)
     images = near(data.test.images, device)
     index = torch.arange(len(images), device=images.device)
