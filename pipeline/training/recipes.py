@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.errors import ConfigError
 from pipeline.reading import read_errors
@@ -17,6 +18,43 @@ from pipeline.training.schedules import schedule_names
 SMALLEST_SIDE = 16
 SAVED = ".json"
 KEPT_EPOCHS = ("last", "best")
+
+
+class _Range(NamedTuple):
+    """The values that a field may have, both ends included."""
+
+    low: float
+    high: float
+    words: str
+
+
+_FRACTION = _Range(0, 1, "choose a fraction from 0 to 1")
+_BELOW_ONE = _Range(0, math.nextafter(1, 0), "choose a fraction from 0 to below 1")
+_FINITE = _Range(0, sys.float_info.max, "choose a finite number from 0 on")
+_POWER = _Range(0, 10, "choose a power from 0 to 10, such as 1")  # beyond, weights overflow
+_RANGES = {
+    "epochs": _Range(1, math.inf, "at least 1"),
+    "batch_size": _Range(2, math.inf, "batch norm needs at least 2 images"),
+    "learning_rate": _FINITE,
+    "momentum": _BELOW_ONE,
+    "weight_decay": _FINITE,
+    "warmup": _BELOW_ONE,
+    "label_smoothing": _FRACTION,
+    "dropout": _FRACTION,
+    "max_shift": _FRACTION,
+    "mixup": _FRACTION,
+    "class_weights": _POWER,
+    "balanced_sampling": _POWER,
+    "logit_adjustment": _FINITE,
+    "small_epochs": _FRACTION,
+    "small_side": _FRACTION,
+    "frozen": _FRACTION,
+    "layer_decay": _Range(
+        math.ulp(0.0), 1, "choose a factor above 0, such as 0.8, or 1 for one rate"
+    ),
+    "clip": _Range(0, sys.float_info.max, "choose a norm above 0, such as 1, or 0 for none"),
+    "ema": _Range(0, math.nextafter(1, 0), "choose a decay from 0 to below 1, such as 0.98"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +115,6 @@ class Recipe:
     keep: str = "last"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ConfigError(f"epochs={self.epochs}: at least 1")
         for kind, name, names in (
             ("optimizer", self.optimizer, optimizer_names()),
             ("schedule", self.schedule, schedule_names()),
@@ -86,19 +122,10 @@ class Recipe:
         ):
             if name not in names:
                 raise ConfigError(f"{kind}={name!r} is unknown; choose from {', '.join(names)}")
-        if self.batch_size < 2:
-            raise ConfigError(f"batch_size={self.batch_size}: batch norm needs at least 2 images")
-        if not 0 <= self.frozen <= 1:
-            raise ConfigError(f"frozen={self.frozen}: choose a fraction from 0 to 1")
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(
-                f"layer_decay={self.layer_decay}: choose a factor above 0, such as 0.8, or 1 for "
-                "one rate"
-            )
-        if not 0 <= self.clip < math.inf:
-            raise ConfigError(f"clip={self.clip}: choose a norm above 0, such as 1, or 0 for none")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"ema={self.ema}: choose a decay from 0 to below 1, such as 0.98")
+        for field, allowed in _RANGES.items():
+            value = getattr(self, field)
+            if not allowed.low <= value <= allowed.high:  # no NaN is
+                raise ConfigError(f"{field}={value}: {allowed.words}")
         if self.keep == "best" and self._shrinks(self.epochs - 1):
             raise ConfigError(
                 "keep=best chooses among the epochs at full image size, and small_epochs="

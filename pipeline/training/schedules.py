@@ -35,14 +35,12 @@ def make_schedule(name: str, optimizer: Optimizer, steps: int, warmup: float) ->
         warmup: the fraction of the steps that rise, from 0 to below 1.
 
     Raises:
-        ConfigError: no schedule has that name, or `warmup` is no such fraction.
+        ConfigError: no schedule has that name.
     """
     if name not in schedule_names():
         raise ConfigError(
             f"schedule={name!r} is unknown; choose from {', '.join(schedule_names())}"
         )
-    if not 0 <= warmup < 1:
-        raise ConfigError(f"warmup={warmup}: choose a fraction from 0 to below 1")
     if name == ONE_CYCLE:
         return _one_cycle(optimizer, steps, warmup)
     return LambdaLR(optimizer, _rise_and_fall(steps, warmup, _FALLS[name]))

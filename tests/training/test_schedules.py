@@ -118,9 +118,3 @@ def test_a_schedule_resumed_from_a_file_gives_the_same_rates(name, optimizer, tm
 def test_an_unknown_schedule_is_named_with_the_choices():
     with pytest.raises(ConfigError, match=r"schedule='step' is unknown; choose from constant, "):
         make_schedule("step", build(), 10, 0.2)
-
-
-@pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
-def test_a_warm_up_that_is_no_fraction_is_named(warmup):
-    with pytest.raises(ConfigError, match="choose a fraction from 0 to below 1"):
-        make_schedule("linear", build(), 10, warmup)
