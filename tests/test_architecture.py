@@ -42,6 +42,7 @@ KERNEL_ROOMS = ("convs", "metrics", "models", "data", "training")
 KERNEL_STAGES = (
     "preprocess",
     "train",
+    "side_by_side",
     "fold_map",
     "network",
     "decisions",

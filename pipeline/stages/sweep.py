@@ -19,7 +19,7 @@ def sweep(settings: Settings, convs: Sequence[str], seeds: Sequence[str]) -> Non
     """Train a run per convolution and seed; what is trained is kept, so a stopped sweep goes on.
 
     Raises:
-        PipelineError: a setting is wrong, or a run failed; what is finished stays.
+        PipelineError: a setting is wrong, or runs failed; all others are trained and scored.
     """
     variants = [replace(settings, conv=conv, seed=_seed(text)) for conv in convs for text in seeds]
     for variant in variants:

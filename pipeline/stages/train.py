@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipeline.stages.fold_map import planned_fold_map, shared_fold_map
 from pipeline.stages.network import network_of
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
+from pipeline.stages.side_by_side import train_side_by_side
 from pipeline.stages.starting_weights import StartingWeights
 from pipeline.training.augment import shrink
 from pipeline.training.deadline import Deadline, parse_budget
@@ -81,6 +83,7 @@ def train_all(
     Raises:
         ConfigError: the folds or the network do not fit the data.
         BudgetError: the deadline came first; rerun to go on.
+        PipelineError: a run failed; the others are trained.
     """
     data = load_cache(cache)
     deadline = deadline or Deadline.after(parse_budget(variants[0].budget))
@@ -92,10 +95,11 @@ def train_all(
 def train_runs(
     runs: Sequence[Run], competition: Competition, cache: Path, deadline: Deadline, launch: Launcher
 ) -> None:
-    """Train every fold that the opened runs lack, and score those that are complete with it.
+    """Train every fold that the opened runs lack, and score each run that is complete with it.
 
     Raises:
         BudgetError: the deadline came first; rerun to go on.
+        PipelineError: a run failed; the others are trained, see `train_side_by_side`.
     """
     data = load_cache(cache)
     unfinished = [run for run in runs if not is_trained(run, competition)]
@@ -104,10 +108,15 @@ def train_runs(
             say("train", f"up to date: {run.folder} ({cv_text(run.record['cv'])})")
     if unfinished:
         verify_manifest(cache)
-        with _progress(unfinished) as bar, deadline.heeding_signals():
-            launch(unfinished, cache, lambda *epoch: _show(bar, *epoch), deadline)
-    for run in unfinished:
-        _finish(run, competition, data)
+    try:
+        if lacking := [run for run in unfinished if run.missing_folds()]:
+            with _progress(lacking) as bar, deadline.heeding_signals():
+                show = partial(_show, bar)
+                train_side_by_side(lacking, cache, show, deadline, launch)
+    finally:  # a run that is complete is scored, whatever the others met
+        for run in unfinished:
+            if not run.missing_folds():
+                _finish(run, competition, data)
 
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:
