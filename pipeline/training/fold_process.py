@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tqdm import tqdm
+
 import pipeline
-from pipeline.errors import error_for_exit_code
+from pipeline.errors import BudgetError, error_for_exit_code
 from pipeline.training.deadline import Deadline
 from pipeline.training.run import Run
 from pipeline.training.state import EpochMetrics
@@ -51,32 +54,65 @@ def start_fold(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        errors="replace",
     )
 
 
-def follow_fold(process: subprocess.Popen[str], task: Task, on_epoch: OnEpoch) -> None:
-    """Report the epochs as they end, until the process has ended.
+def follow_fold(
+    process: subprocess.Popen[str], task: Task, on_epoch: OnEpoch, deadline: Deadline
+) -> None:
+    """Report the epochs as they end, and show what else is said, until the process has ended.
 
     Raises:
+        BudgetError: it was stopped, even if that was ahead of its first step.
         PipelineError: what the fold met.
     """
-    errors = list[str]()
-    listener = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+    told = _Told(task, deadline)
+    listener = threading.Thread(target=told.show, args=(process.stderr or (),), daemon=True)
     listener.start()
-    failure: tuple[int, str] | None = None
     for line in process.stdout or ():
         message = json.loads(line)
         if "error" not in message:
             on_epoch(task, EpochMetrics(**message))
-        elif failure is None:
-            failure = message["exit_code"], message["error"]
+        elif told.failure is None:  # of processes that train together the first met the cause
+            told.failure = message["exit_code"], message["error"]
     listener.join()
-    code = process.wait()
-    if failure is None and code != _NO_ERROR:
-        last = next((line.strip() for line in reversed(errors) if line.strip()), "no message")
-        failure = _BUG, f"fold {task.number} ended with code {code}: {last}"
+    failure = told.failure or told.failure_of_end(process.wait())
     if failure is not None:
         raise error_for_exit_code(*failure)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a fold's process has told so far; a failure is an exit code and a message."""
+
+    task: Task
+    deadline: Deadline
+    failure: tuple[int, str] | None = None
+    errors: list[str] = field(default_factory=list)
+
+    def show(self, errors: Iterable[str]) -> None:
+        """Pass on what the process says on the error stream, under the fold's name."""
+        name = f"{self.task.run.folder.name} fold {self.task.number}"
+        for line in filter(None, map(str.rstrip, errors)):
+            self.errors.append(line)
+            if not self._has_a_known_end():  # else only torchrun speaks, at length
+                tqdm.write(f"{name}: {line}", file=sys.stderr)
+
+    def _has_a_known_end(self) -> bool:
+        failed = self.failure is not None and self.failure[0] != _BUG
+        return failed or self.deadline.stopped_by is not None
+
+    def failure_of_end(self, code: int) -> tuple[int, str] | None:
+        """What it means that the process ended with `code` and told no failure."""
+        if code == _NO_ERROR:
+            return None
+        number = self.task.number
+        if self.deadline.stopped_by or code == -signal.SIGTERM:
+            why = self.deadline.stopped_by or "SIGTERM came"
+            return BudgetError.exit_code, f"{why} while fold {number} began; rerun to continue"
+        lines = (line.strip() for line in reversed(self.errors) if any(map(str.isalpha, line)))
+        return _BUG, f"fold {number} ended with code {code}: {next(lines, 'no message')}"
 
 
 def import_path() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -48,6 +49,12 @@ def main(arguments: list[str]) -> int:
         _print({"error": str(error), "exit_code": error.exit_code})
         # All processes of a group stop at their deadline together: torchrun need not interfere.
         return 0 if together and isinstance(error, BudgetError) else error.exit_code
+    except Exception as error:  # told by name: torchrun would only say that there was one
+        print(traceback.format_exc(), file=sys.stderr)
+        first = next(iter(str(error).strip().splitlines()), "no message")
+        told = f"fold {number}: {type(error).__name__}: {first}"
+        _print({"error": told, "exit_code": PipelineError.exit_code})
+        return PipelineError.exit_code
     return 0
 
 

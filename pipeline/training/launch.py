@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
@@ -97,24 +98,36 @@ class Worker:
         self.environment = environment or {}
         self.process: subprocess.Popen[str] | None = None
         self.stopped = False
+        self._begins_or_stops = threading.Lock()
 
     def train_from(self, waiting: SimpleQueue[Task], on_epoch: OnEpoch, deadline: Deadline) -> None:
         """Train one waiting fold after the other."""
-        while not self.stopped:
+        while begun := self._begin(waiting, deadline):
+            process, task = begun
+            follow_fold(process, task, on_epoch, deadline)
+
+    def _begin(
+        self, waiting: SimpleQueue[Task], deadline: Deadline
+    ) -> tuple[subprocess.Popen[str], Task] | None:
+        """The process of the next waiting fold, unless there is none or the worker is stopped."""
+        with self._begins_or_stops:  # else a fold that begins just then would not hear of it
+            if self.stopped:
+                return None
             try:
                 task = waiting.get_nowait()
             except Empty:
-                return
+                return None
             self.process = start_fold(
                 task, self.device, self.threads, deadline, self.program, self.environment
             )
-            follow_fold(self.process, task, on_epoch)
+            return self.process, task
 
     def stop(self) -> None:
         """Let the fold in training save its state and end, and begin no other."""
-        self.stopped = True
-        if self.process is not None:
-            self.process.terminate()
+        with self._begins_or_stops:
+            self.stopped = True
+            if self.process is not None:
+                self.process.terminate()
 
 
 def train_with(
@@ -127,6 +140,7 @@ def train_with(
     """Train every fold that the runs lack with the workers; the first failure stops them all.
 
     Raises:
+        BudgetError: the deadline came first; checkpoints stay.
         PipelineError: as met by a fold.
     """
     waiting: SimpleQueue[Task] = SimpleQueue()
@@ -139,6 +153,8 @@ def train_with(
             worker.stop()
     for turn in [failed, *turns] if failed else turns:
         turn.result()
+    if missing_folds(runs, cache):  # the signal came between two folds
+        deadline.check()
 
 
 def _first_failure(turns: Sequence[Future[None]], deadline: Deadline) -> Future[None] | None:

@@ -110,10 +110,11 @@ def _needs(ray: Any, run: Run) -> tuple[int, int]:
 def _train(task: Task, at: float, threads: int) -> list[EpochMetrics] | PipelineError:
     """On a node of the cluster: the fold in a process of its own, and the epochs it reports."""
     epochs: list[EpochMetrics] = []
-    process = start_fold(task, task.run.execution.device, threads, Deadline(at))
+    deadline = Deadline(at)
+    process = start_fold(task, task.run.execution.device, threads, deadline)
     threading.Thread(target=_end_on_stop, args=(process, task.run), daemon=True).start()
     try:
-        follow_fold(process, task, lambda _, metrics: epochs.append(metrics))
+        follow_fold(process, task, lambda _, metrics: epochs.append(metrics), deadline)
     except PipelineError as error:  # as a value: raised, Ray would wrap it in its own
         return error
     return epochs

@@ -1,6 +1,7 @@
 """A fold gives the same predictions wherever it is trained."""
 
 import contextlib
+import json
 import shutil
 import signal
 import socket
@@ -11,13 +12,15 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.errors import BudgetError, ConfigError, DataError
+from pipeline.errors import BudgetError, ConfigError, DataError, PipelineError
 from pipeline.training.deadline import Deadline
+from pipeline.training.fold_process import Task
 from pipeline.training.group_launch import train_in_groups
 from pipeline.training.launch import Worker, train_on_devices, train_with
 from pipeline.training.ray_launch import train_on_ray
@@ -149,26 +152,95 @@ def test_a_signal_lets_processes_save_and_end(launch, tmp_path, digits, cache):
     assert_a_signal_stops(launch, a_run(tmp_path / "run", digits, epochs=500), cache)
 
 
+def signal_when_started(worker, number):
+    """As soon as the fold has a process, which takes a second to import what it needs."""
+
+    def wait_and_signal():
+        while worker.process is None:
+            time.sleep(0.01)
+        worker.process.send_signal(number)
+
+    threading.Thread(target=wait_and_signal).start()
+
+
 def test_a_killed_fold_process_is_named(tmp_path, digits, cache):
     """As the kernel kills a process when memory ends."""
     run = a_run(tmp_path / "run", digits, epochs=200)
     worker = Worker("cpu", 1)
+    signal_when_started(worker, signal.SIGKILL)
 
-    def kill_when_started():
-        while worker.process is None:
-            time.sleep(0.05)
-        worker.process.send_signal(signal.SIGKILL)
-
-    threading.Thread(target=kill_when_started).start()
     with pytest.raises(Exception, match="fold 0 ended with code -9"):
         train_with([worker], [run], cache, lambda *_: None, Deadline())
 
 
-def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, digits, cache):
+def test_a_signal_that_comes_while_a_fold_begins_stops_it_like_any_other(tmp_path, digits, cache):
+    run = a_run(tmp_path / "run", digits, epochs=200)
+    worker = Worker("cpu", 1)
+    signal_when_started(worker, signal.SIGTERM)
+
+    with pytest.raises(BudgetError, match="SIGTERM came while fold 0 began; rerun to continue"):
+        train_with([worker], [run], cache, lambda *_: None, Deadline())
+
+
+def test_a_worker_stopped_while_it_starts_a_process_stops_that(
+    tmp_path, digits, cache, monkeypatch
+):
+    worker, stopping = Worker("cpu", 1), []
+
+    def start_slowly(*_):
+        stopping.append(threading.Thread(target=worker.stop))
+        stopping[0].start()
+        time.sleep(0.2)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"], **pipes)
+
+    monkeypatch.setattr("pipeline.training.launch.start_fold", start_slowly)
+    waiting = SimpleQueue()
+    waiting.put(Task(a_run(tmp_path / "run", digits), cache, 0))
+
+    with pytest.raises(BudgetError):
+        worker.train_from(waiting, lambda *_: None, Deadline())
+    stopping[0].join()
+
+
+def test_a_signal_between_two_folds_is_no_success(tmp_path, digits, cache):
+    run = a_run(tmp_path / "run", digits)
+    worker = Worker("cpu", 1, program=("-c", "pass"))
+    worker.stop()
+
+    with pytest.raises(BudgetError, match="SIGTERM came"):
+        train_with([worker], [run], cache, lambda *_: None, Deadline(stopped_by="SIGTERM came"))
+
+
+def test_what_a_fold_process_says_is_passed_on(tmp_path, digits, cache, capsys):
+    run = a_run(tmp_path / "run", digits)
+    says = "import sys; print('8 images at once from here on', file=sys.stderr)"
+
+    train_with([Worker("cpu", 1, ("-c", says))], [run], cache, lambda *_: None, Deadline())
+
+    assert "run fold 1: 8 images at once from here on\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])
+def test_a_bug_is_told_by_its_name_and_with_its_traceback(launch, tmp_path, digits, cache, capsys):
+    run = a_run(tmp_path / "run", digits)
+    (run.folder / "run.json").write_text(json.dumps({**run.record, "seed": "none"}))
+
+    with pytest.raises(PipelineError, match=r"fold [01]: ValueError: invalid literal .* 'none'"):
+        launch([run], cache, lambda *_: None, Deadline())
+
+    assert ": Traceback (most recent call last):\n" in capsys.readouterr().err
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_in_one_line(
+    tmp_path, digits, cache, capsys
+):
     run = a_run(tmp_path / "run", digits, threads=3)
 
     with pytest.raises(ConfigError, match="cannot be shared by 3 processes"):
         train_in_groups([run], cache, lambda *_: None, Deadline())
+
+    assert "ChildFailedError" not in capsys.readouterr().err
 
 
 def test_without_a_ray_cluster_the_way_to_one_is_told(tmp_path, digits, cache, monkeypatch):
