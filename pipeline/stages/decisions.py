@@ -12,18 +12,42 @@ from pipeline.convs import KernelConv, choose_executions, set_execution
 from pipeline.data.cache import TensorCache
 from pipeline.stages.console import say
 from pipeline.training.augment import shrink
-from pipeline.training.execution import Execution, choose_execution, for_network, with_convs
+from pipeline.training.execution import (
+    Execution,
+    choose_execution,
+    for_group,
+    for_network,
+    with_convs,
+)
 from pipeline.training.memory import too_little_memory
 from pipeline.training.run import RECORD, Run
 
 
-def make_executable(run: Run, data: TensorCache) -> None:
-    """Take the decisions of a run that has folds to train, unless they are taken and hold here."""
-    if run.missing_folds() and not run.can_execute():
-        if "execution" in run.record:
-            say("train", f"{run.execution.device} is not here any more: deciding anew")
-        run.record["execution"] = asdict(decide(run, data))
+def make_executable(run: Run, data: TensorCache, launch: str = "auto") -> None:
+    """Take the decisions of a run that has folds to train, unless they are taken and hold here.
+
+    `launch` says where they train, as in the settings.
+    """
+    if not run.missing_folds():
+        return
+    before = execution = run.execution if "execution" in run.record else None
+    problem = _problem(before, launch) if before else None
+    if problem:
+        say("train", f"{problem}: deciding anew")
+    if execution is None or problem:
+        execution = decide(run, data)
+    if launch == "ddp":
+        execution = for_group(execution)
+    if execution != before:
+        run.record["execution"] = asdict(execution)
         write_json(run.folder / RECORD, run.record)
+
+
+def _problem(execution: Execution, launch: str) -> str | None:
+    """Why the run cannot go on as it was decided."""
+    if execution.together and launch != "ddp":
+        return "what was decided is for LAUNCH=ddp"
+    return execution.missing()
 
 
 def decide(run: Run, data: TensorCache) -> Execution:

@@ -58,7 +58,7 @@ def pseudo(settings: Settings, confidence: float) -> Path:
         data = load_cache(cache)
         base = open_member(settings.workspace, competition, data, name)
         check_base(base, cache)
-        run = open_pseudo_run(Run(base.folder, base.record), data, confidence)
+        run = open_pseudo_run(Run(base.folder, base.record), data, confidence, settings.launch)
         counts = ", ".join(map(str, run.record[PSEUDO]["labels"]))
         say("pseudo", f"{counts} of {len(data.test.ids)} test images are sure enough, by fold")
         train_runs([run], competition, cache, deadline, launcher(settings.launch))
@@ -97,8 +97,10 @@ def check_base(base: Member, cache: Path) -> None:
         )
 
 
-def open_pseudo_run(base: Run, data: TensorCache, confidence: float) -> Run:
+def open_pseudo_run(base: Run, data: TensorCache, confidence: float, launch: str = "auto") -> Run:
     """The run beside `base` that takes its pseudo-labels, made with them unless it exists.
+
+    `launch` says where its folds are to train.
 
     Raises:
         ConfigError: no test image is sure enough for some fold.
@@ -109,7 +111,7 @@ def open_pseudo_run(base: Run, data: TensorCache, confidence: float) -> Run:
     if not (folder / RECORD).exists():
         _write(folder, identity, base, pseudo_tables(base, data, confidence))
     run = Run.open(folder)
-    make_executable(run, data)
+    make_executable(run, data, launch)
     return run
 
 

@@ -21,6 +21,7 @@ DECISIONS = (
     "threads",
     "folds_at_once",
 )
+_NOT_TOGETHER = {"compile": "on", "graphs": "on", "norms": "native"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,11 +137,7 @@ def check_names(settings: Settings) -> None:
     check_classifier(settings.model)
     make_recipe(settings.recipe, changes(settings)[0])
     parse_budget(settings.budget)
-    if settings.launch not in LAUNCHES:
-        names = ", ".join(LAUNCHES)
-        raise ConfigError(f"LAUNCH={settings.launch!r} is unknown; choose from {names}")
-    if settings.launch != "auto" and "folds_at_once" in changes(settings)[1]:
-        raise ConfigError(f"folds_at_once is for LAUNCH=auto, not {settings.launch}; leave one out")
+    _check_launch(settings.launch, changes(settings)[1])
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
     for name, seed in (("SEED", settings.seed), ("FOLD_SEED", settings.fold_seed)):
@@ -150,3 +147,15 @@ def check_names(settings: Settings) -> None:
         DataSpec(size=settings.size)
     if settings.folds < 2:
         raise ConfigError(f"FOLDS={settings.folds}: out-of-fold scores need at least 2")
+
+
+def _check_launch(launch: str, asked: dict[str, str]) -> None:
+    """Fail on a place to train that does not exist, or cannot compute as asked."""
+    if launch not in LAUNCHES:
+        raise ConfigError(f"LAUNCH={launch!r} is unknown; choose from {', '.join(LAUNCHES)}")
+    if launch != "auto" and "folds_at_once" in asked:
+        raise ConfigError(f"folds_at_once is for LAUNCH=auto, not {launch}; leave one out")
+    refused = [name for name, value in _NOT_TOGETHER.items() if asked.get(name) == value]
+    if launch == "ddp" and refused:
+        wish = f"{refused[0]}={_NOT_TOGETHER[refused[0]]}"
+        raise ConfigError(f"{wish} is not possible with LAUNCH=ddp; leave one out")

@@ -139,7 +139,7 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
     if weights and run.record.get("weights_file") != str(weights.path):
         run.record["weights_file"] = str(weights.path)
         write_json(folder / RECORD, run.record)
-    make_executable(run, data)
+    make_executable(run, data, settings.launch)
     return run
 
 

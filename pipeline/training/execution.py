@@ -19,6 +19,7 @@ from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_prec
 
 DEVICES = ("auto", "cpu", "cuda")
 _ASKED = "asked for"
+_NO_CUDA = "no CUDA device is available"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,7 @@ class Execution:
         micro_batch: images that pass through the network at once; 0 for the whole batch.
         threads: of the CPU, for each process that trains.
         folds_at_once: how many folds train on a device at the same time, each in its process.
+        together: whether several processes train each fold (LAUNCH=ddp).
         convs: the execution of each convolution by its path in the network.
         reasons: why, by field.
     """
@@ -46,16 +48,23 @@ class Execution:
     micro_batch: int = 0
     threads: int = 1
     folds_at_once: int = 1
+    together: bool = False
     convs: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def is_available(self) -> bool:
         """Whether this machine has the device, and the native code that was decided on."""
+        return self.missing() is None
+
+    def missing(self) -> str | None:
+        """Why this machine cannot compute as decided; None if it can."""
         if self.norms == "native" and native_norms_problem() is not None:
-            return False
-        if any(native_conv_problem(name) for name in self.convs.values()):
-            return False
-        return self.device != "cuda" or torch.cuda.is_available()
+            return native_norms_problem()
+        if problems := list(filter(None, map(native_conv_problem, self.convs.values()))):
+            return problems[0]
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return _NO_CUDA
+        return None
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which forward passes run."""
@@ -181,6 +190,16 @@ def with_convs(execution: Execution, convs: Mapping[str, str]) -> Execution:
     return replace(execution, convs=dict(convs))
 
 
+def for_group(execution: Execution) -> Execution:
+    """The execution as processes that train a fold together can follow it.
+
+    Their norms and gradients wait for each other, which no compiled, recorded or native step does.
+    """
+    decided: dict[str, Any] = {"compile": False, "graphs": False, "norms": "torch"}
+    reasons = {**execution.reasons, **dict.fromkeys(decided, "LAUNCH=ddp")}
+    return replace(execution, together=True, reasons=reasons, **decided)
+
+
 def _device(name: str) -> tuple[str, str]:
     if name not in DEVICES:
         raise ConfigError(f"device={name!r} is unknown; choose from {', '.join(DEVICES)}")
@@ -188,8 +207,8 @@ def _device(name: str) -> tuple[str, str]:
         return "cpu", _ASKED
     if not torch.cuda.is_available():
         if name == "cuda":
-            raise ConfigError("no CUDA device is available; choose cpu or auto")
-        return "cpu", "no CUDA device is available"
+            raise ConfigError(f"{_NO_CUDA}; choose cpu or auto")
+        return "cpu", _NO_CUDA
     check_cuda()
     return "cuda", f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
 

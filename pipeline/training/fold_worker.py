@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from pipeline.data.cache import load_cache
 from pipeline.errors import BudgetError, PipelineError
 from pipeline.training import group
 from pipeline.training.deadline import Deadline
+from pipeline.training.execution import for_group
 from pipeline.training.fold import run_fold
 from pipeline.training.run import Run
 from pipeline.training.state import EpochMetrics
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
         run = Run.open(Path(folder))
         if together:
             device = f"cuda:{os.environ[_RANK_HERE]}" if device == "cuda" else device
-            run = run.with_execution(replace(run.execution, compile=False, norms="torch"))
+            run = run.with_execution(for_group(run.execution))
         run.execution.prepare_process(int(threads))
         if device != "cpu":
             torch.cuda.set_device(device)

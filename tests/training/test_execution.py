@@ -18,6 +18,7 @@ from pipeline.training.execution import (
     Execution,
     check_cuda,
     choose_execution,
+    for_group,
     for_network,
     with_convs,
 )
@@ -115,6 +116,7 @@ def test_what_was_decided_on_another_processor_is_decided_anew(
     assert stored.is_available()
     monkeypatch.setattr(problem, lambda name: "the processor does not report avx512_bf16")
     assert not stored.is_available()
+    assert stored.missing() == "the processor does not report avx512_bf16"
 
 
 def test_where_no_compiler_is_found_the_reason_is_told(tmp_path: Path) -> None:
@@ -161,6 +163,17 @@ def test_bf16_is_left_where_a_convolution_sees_single_pixels(
     assert chosen.precision == precision
     assert ("single pixels" in chosen.reasons["precision"]) == (precision == "fp32")
     assert for_network(bf16, net, images, asked={"precision": "bf16"}) == bf16
+
+
+def test_a_group_of_processes_has_neither_native_nor_compiled_nor_recorded_steps() -> None:
+    chosen = Execution(device="cuda", precision="bf16", compile=True, graphs=True, norms="native")
+
+    shared = for_group(chosen)
+
+    assert ("compile", "off", "LAUNCH=ddp") in shared.table()
+    assert ("graphs", "off", "LAUNCH=ddp") in shared.table()
+    assert (shared.norms, shared.reasons["norms"]) == ("torch", "LAUNCH=ddp")
+    assert for_group(shared) == shared
 
 
 def test_convolution_executions_are_counted() -> None:

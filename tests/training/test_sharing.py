@@ -84,6 +84,13 @@ def test_only_folds_that_train_alone_can_train_at_once():
         check_names(Settings(set="folds_at_once=2", launch="ddp"))
 
 
+@pytest.mark.parametrize("wish", ["compile=on", "graphs=on", "norms=native"])
+def test_what_a_group_of_processes_cannot_do_is_refused(wish):
+    with pytest.raises(ConfigError, match=f"{wish} is not possible with LAUNCH=ddp"):
+        check_names(Settings(set=wish, launch="ddp"))
+    check_names(Settings(set="compile=off graphs=off norms=torch", launch="ddp"))
+
+
 def test_a_server_that_somebody_runs_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/run/mps")
