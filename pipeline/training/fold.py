@@ -70,8 +70,11 @@ def run_fold(
 
 def _help(run: Run, data: FoldData, number: int, deadline: Deadline) -> None:
     """Train beside the process that writes."""
-    folder = unfinished_folder(run.fold(number))
-    _train(run, data, number, folder, lambda state: None, deadline)
+
+    def help_to_save(state: TrainingState) -> None:
+        state.random_states()
+
+    _train(run, data, number, unfinished_folder(run.fold(number)), help_to_save, deadline)
 
 
 def _train(

@@ -65,6 +65,15 @@ def total(value: Tensor) -> Tensor:
     return summed
 
 
+def gathered(value: Tensor) -> list[Tensor]:
+    """The value of every process by rank; on the CPU, of one shape everywhere."""
+    if size() == 1:
+        return [value]
+    values = [torch.empty_like(value) for _ in range(size())]
+    dist.all_gather(values, value)
+    return values
+
+
 def anywhere(flag: bool) -> bool:
     """Whether the flag is raised in any process; the answer is the same in all of them."""
     if size() == 1:

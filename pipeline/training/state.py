@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.errors import DataError
 from pipeline.models.pretrained import classifier_parameters
+from pipeline.training import group
 from pipeline.training.averaging import Average
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.keeping import BestEpoch
@@ -126,9 +127,17 @@ class TrainingState:
         parts = {"ema": self.average, "keep": self.best}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def save(self, path: Path) -> None:
-        """Write the state as it is between two steps."""
+    def random_states(self) -> dict[str, list[Tensor] | None]:
+        """Of the processes that train the fold together, by rank; all of them call this at once."""
         device = self.loss_sum.device
+        on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        return {
+            "random": group.gathered(torch.get_rng_state()),
+            "random_cuda": None if on_device is None else group.gathered(on_device),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the state as it is between two steps, while helpers call `random_states`."""
         saved = {
             "identity": self.identity,
             "parts": [part.state_dict() for part in self._parts()],
@@ -137,8 +146,8 @@ class TrainingState:
             "step": self.step,
             "loss_sum": self.loss_sum,
             "seconds": self.seconds,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "micro_batch": self.micro_batch,
+            **self.random_states(),
         }
         save_checkpoint(path, saved)
 
@@ -171,10 +180,17 @@ class TrainingState:
             self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]
             self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
             self.loss_sum = saved["loss_sum"]
-            torch.set_rng_state(saved["random"].cpu())
+            self.micro_batch = int(saved.get("micro_batch", self.micro_batch))
+            torch.set_rng_state(_own(saved["random"]))
             if saved["random_cuda"] is not None:
-                torch.cuda.set_rng_state(saved["random_cuda"].cpu(), device)
+                torch.cuda.set_rng_state(_own(saved["random_cuda"]), device)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as err:
             raise DataError(
                 f"{path} is of another network; delete it and rerun: the fold starts again"
             ) from err
+
+
+def _own(random_states: Sequence[Tensor] | Tensor) -> Tensor:
+    """This process's; another's where it was not there. Once there was one alone for all."""
+    states = [random_states] if isinstance(random_states, Tensor) else random_states
+    return states[group.rank() % len(states)].cpu()

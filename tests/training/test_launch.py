@@ -119,6 +119,23 @@ def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
     assert (ours - theirs).norm() < SHARE_OF_MOVEMENT * (theirs - before).norm()
 
 
+def test_processes_that_share_each_batch_go_on_to_the_same_bytes_each_with_its_dropout(
+    tmp_path, digits, cache, in_turn
+):
+    straight, stopped = (
+        a_run(tmp_path / name, digits, epochs=1, dropout=0.5) for name in ("straight", "stopped")
+    )
+    for run in (straight, stopped):
+        shutil.copytree(in_turn.fold(1), run.fold(1))  # one fold says it all
+    with pytest.raises(BudgetError):  # behind the first step
+        train_in_groups([stopped], cache, lambda *_: None, Deadline.after(0))
+
+    for run in (straight, stopped):
+        train_in_groups([run], cache, lambda *_: None, Deadline())
+
+    assert file_bytes(stopped) == file_bytes(straight)
+
+
 @pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])
 def test_a_failing_fold_process_says_what_it_met(launch, tmp_path, digits):
     run = a_run(tmp_path / "run", digits)

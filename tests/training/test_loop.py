@@ -178,6 +178,26 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(fold_data, cap
     assert "8 images at once from here on, still 32 a step" in capsys.readouterr().err
 
 
+def test_a_resumed_fold_keeps_to_the_images_at_once_that_fit(tmp_path, fold_data):
+    def begin():
+        model = NETWORK.build(torch.zeros(1), torch.ones(1))
+        return start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
+
+    halved, resumed, resumed_from_old = begin(), begin(), begin()
+    halved.micro_batch = 8
+    halved.save(tmp_path / CHECKPOINT)
+
+    resumed.resume(tmp_path / CHECKPOINT)
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del saved["micro_batch"]  # as checkpoints were that knew neither this nor processes
+    (saved["random"],) = saved["random"]
+    torch.save(saved, tmp_path / CHECKPOINT)
+    resumed_from_old.resume(tmp_path / CHECKPOINT)
+
+    assert (resumed.batch, resumed.micro_batch) == (32, 8)
+    assert resumed_from_old.micro_batch == 32
+
+
 def test_images_at_once_can_be_chosen(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1))
 
