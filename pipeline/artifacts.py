@@ -124,8 +124,11 @@ def whole_folder(path: Path, source: dict[str, str] | None = None) -> Iterator[P
 
 
 @contextmanager
-def resumable_folder(path: Path) -> Iterator[Path]:
+def resumable_folder(path: Path, checkpoint: str) -> Iterator[Path]:
     """As `whole_folder`, but what a stopped build wrote is kept, and the next one goes on with it.
+
+    The file `checkpoint` is what it goes on with, and no part of the folder. It is removed last: a
+    kill ahead of that costs none of the work that is in it.
 
     Raises:
         StorageError: the disk is full, or the folder is read-only.
@@ -133,9 +136,11 @@ def resumable_folder(path: Path) -> Iterator[Path]:
     with storage_errors(path):
         unfinished = unfinished_folder(path)
         unfinished.mkdir(parents=True, exist_ok=True)
+        (unfinished / MANIFEST).unlink(missing_ok=True)  # of a build that was killed at its end
         yield unfinished
-        write_manifest(unfinished)
+        write_manifest(unfinished, left_out=checkpoint)
         replace_folder(unfinished, path)
+        (path / checkpoint).unlink(missing_ok=True)
 
 
 def unfinished_folder(path: Path) -> Path:
@@ -158,7 +163,9 @@ def replace_folder(new: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def write_manifest(folder: Path, source: dict[str, str] | None = None) -> None:
+def write_manifest(
+    folder: Path, source: dict[str, str] | None = None, left_out: str = MANIFEST
+) -> None:
     """Record size and SHA-256 of every file under `folder`; written last, it marks completion."""
     files = {
         file.relative_to(folder).as_posix(): {
@@ -166,7 +173,7 @@ def write_manifest(folder: Path, source: dict[str, str] | None = None) -> None:
             "sha256": sha256_of(file),
         }
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file != folder / MANIFEST
+        if file.is_file() and file not in (folder / MANIFEST, folder / left_out)
     }
     origin = {"source": source} if source else {}
     write_json(folder / MANIFEST, {"files": files, **origin})

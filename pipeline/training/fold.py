@@ -55,7 +55,7 @@ def run_fold(
     if group.rank() > 0:
         _help(run, fold_data, number, deadline)
         return
-    with resumable_folder(run.fold(number)) as folder:
+    with resumable_folder(run.fold(number), CHECKPOINT) as folder:
 
         def save(state: TrainingState) -> None:
             state.save(folder / CHECKPOINT)
@@ -64,8 +64,8 @@ def run_fold(
                 on_epoch(state.history[-1])
 
         state = _train(run, fold_data, number, folder, save, deadline)
+        _write_metrics(folder / METRICS, state)  # a kill behind the last checkpoint left them short
         _write_results(run, data, state, fold_data, folder)
-        (folder / CHECKPOINT).unlink()
 
 
 def _help(run: Run, data: FoldData, number: int, deadline: Deadline) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import parameters_to_vector
 
+from pipeline.artifacts import verify_manifest
 from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.augment import fixed_view, take
@@ -103,6 +104,40 @@ def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, dig
         assert (stopped.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
     history = (stopped.fold(0) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["train_loss"] for line in history] == [e.train_loss for e in epochs]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "pipeline.training.fold._write_metrics",
+        "pipeline.training.fold.save_file",
+        "pipeline.artifacts.write_manifest",
+        "pipeline.artifacts.replace_folder",
+    ],
+)
+def test_a_kill_behind_the_last_epoch_costs_none(tmp_path, digits, monkeypatch, moment):
+    class Kill(BaseException):
+        pass
+
+    def kill(*_, **__):
+        raise Kill
+
+    straight = make_run(tmp_path / "straight", digits, epochs=1)
+    killed = make_run(tmp_path / "killed", digits, epochs=1)
+    train(straight, digits)
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, kill)
+        with pytest.raises(Kill):
+            train(killed, digits)
+
+    assert train(killed, digits) == []
+
+    left, expected = ({path.name for path in run.fold(0).iterdir()} for run in (killed, straight))
+    assert left == expected
+    assert len((killed.fold(0) / "metrics.jsonl").read_text().splitlines()) == 1
+    verify_manifest(killed.fold(0))
+    for name in ("weights.safetensors", "oof.csv"):
+        assert (killed.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, digits):
