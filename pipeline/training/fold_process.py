@@ -64,7 +64,7 @@ def follow_fold(
     """Report the epochs as they end, and show what else is said, until the process has ended.
 
     Raises:
-        BudgetError: it was stopped, even if that was ahead of its first step.
+        BudgetError: it was stopped, even if that was before it could save anything.
         PipelineError: what the fold met.
     """
     told = _Told(task, deadline)
@@ -110,7 +110,8 @@ class _Told:
         number = self.task.number
         if self.deadline.stopped_by or code == -signal.SIGTERM:
             why = self.deadline.stopped_by or "SIGTERM came"
-            return BudgetError.exit_code, f"{why} while fold {number} began; rerun to continue"
+            told = f"{why} before fold {number} saved anything new; rerun to continue"
+            return BudgetError.exit_code, told
         lines = (line.strip() for line in reversed(self.errors) if any(map(str.isalpha, line)))
         return _BUG, f"fold {number} ended with code {code}: {next(lines, 'no message')}"
 

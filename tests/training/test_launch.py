@@ -195,7 +195,7 @@ def test_a_signal_that_comes_while_a_fold_begins_stops_it_like_any_other(tmp_pat
     worker = Worker("cpu", 1)
     signal_when_started(worker, signal.SIGTERM)
 
-    with pytest.raises(BudgetError, match="SIGTERM came while fold 0 began; rerun to continue"):
+    with pytest.raises(BudgetError, match="SIGTERM came before fold 0 saved anything new; rerun"):
         train_with([worker], [run], cache, lambda *_: None, Deadline())
 
 
