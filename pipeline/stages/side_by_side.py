@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from pipeline.errors import BudgetError, PipelineError, StorageError
 from pipeline.stages.console import say
 from pipeline.training.deadline import Deadline
@@ -37,7 +39,8 @@ def train_side_by_side(
                 waiting = [*([run] for run in together if run.missing_folds()), *waiting]
                 continue
             name = together[0].folder.name
-            say("train", f"{name} failed, the others go on: {error}")
+            with tqdm.external_write_mode():  # the line is not appended to the bar's
+                say("train", f"{name} failed, the others go on: {error}")
             failures.append((name, error))
     if failures:
         name, first = failures[0]
