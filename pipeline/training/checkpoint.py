@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -28,7 +27,9 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError, ValueError) as err:
+    except OSError:
+        raise
+    except Exception as err:  # an unpickler raises what it likes on damaged bytes
         raise DataError(
             f"{path} is not a checkpoint ({type(err).__name__}); delete it and rerun: the fold "
             "starts again"

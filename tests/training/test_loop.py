@@ -320,12 +320,13 @@ def test_faster_training_agrees_and_leaves_an_ordinary_weights_file(tmp_path, di
     fast.network.load(fast.fold(0))
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, digits):
+@pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"junk"])
+def test_a_damaged_checkpoint_is_named(tmp_path, digits, damage):
     run = make_run(tmp_path, digits)
     with pytest.raises(BudgetError):
         train(run, digits, deadline=Deadline.after(0))
     checkpoint = tmp_path / "fold0.unfinished" / CHECKPOINT
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
 
     with pytest.raises(DataError, match="is not a checkpoint"):
         train(run, digits)
