@@ -29,13 +29,18 @@ class NativeBatchNorm2d(nn.BatchNorm2d):
 
     def with_relu(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """relu(norm(x) + residual), all of shape [N, C, H, W]."""
-        if self._is_native(x):
+        alike = residual is None or residual.shape == x.shape
+        if alike and self._is_native(x):
             return self._train(x, residual, True)
         y = super().forward(x)
         return torch.relu(y if residual is None else y + residual)
 
     def _is_native(self, x: Tensor) -> bool:
-        return self.training and x.device.type == "cpu" and x.dtype in _NAMES
+        """Whether native code takes x; the library computes the rest, or says what is wrong."""
+        if not self.training or x.device.type != "cpu" or x.dtype not in _NAMES:
+            return False
+        fits = x.ndim == 4 and x.numel() > 0 and x.shape[1] == self.num_features
+        return fits and self.weight.dtype == torch.float32
 
     def _train(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         assert self.num_batches_tracked is not None

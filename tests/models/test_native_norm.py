@@ -148,6 +148,31 @@ def test_evaluation_and_other_formats_are_left_to_the_library() -> None:
     assert torch.equal(native.eval()(x), exact.eval()(x))
 
 
+def test_a_norm_in_another_format_is_left_to_the_library() -> None:
+    """Native code takes its parameters and statistics for fp32: others would be overrun."""
+    native, plain = (norm.bfloat16() for norm in native_and_exact(16))
+    x = torch.randn(4, 16, 5, 5).bfloat16()
+
+    assert torch.equal(native(x), plain(x))
+    assert torch.equal(native.running_var, plain.running_var)  # type: ignore[arg-type]
+
+
+def test_no_images_are_left_to_the_library() -> None:
+    native, _ = native_and_exact(16)
+
+    assert native(torch.empty(0, 16, 5, 5)).shape == (0, 16, 5, 5)
+    assert native(torch.empty(2, 16, 0, 5)).shape == (2, 16, 0, 5)
+
+
+def test_other_channels_and_an_unlike_residual_are_what_they_are_to_the_library() -> None:
+    native, _ = native_and_exact(16)
+    x, row = torch.randn(4, 16, 5, 5), torch.randn(4, 16, 1, 5)
+
+    with pytest.raises(RuntimeError, match="running_mean should contain 32 elements not 16"):
+        native(torch.randn(4, 32, 5, 5))
+    assert error(native.with_relu(x, row), native.with_relu(x, row.expand_as(x))) < 1e-5
+
+
 def test_a_network_trains_to_the_same_gradients() -> None:
     torch.manual_seed(0)
     plain = make_model("resnet14", "subkernel", 3, 3, 0.0).to(memory_format=torch.channels_last)
