@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pipeline.errors import ConfigError
 from pipeline.native import native_library, native_problem
@@ -73,6 +74,7 @@ class _Norm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, inverse = ctx.saved_tensors
         grad, grad_x = _rows_of_channels(grads[0]), torch.empty_like(x)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from pipeline.models.native_norm import NativeBatchNorm2d
 
@@ -65,6 +66,7 @@ class _Normalise(torch.autograd.Function):
         return y.to(x.dtype), mean, variance
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, weight, mean, inverse = ctx.saved_tensors
         grad, centred = grads[0].float(), x.float() - _per_channel(mean)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from pipeline.models.native_norm import native_norms_problem, use_native_norms
 from pipeline.models.norm import SumBatchNorm2d, use_sum_norms
 
 
@@ -68,3 +70,17 @@ def test_the_weights_file_does_not_change() -> None:
     use_sum_norms(net)
 
     assert list(net.state_dict()) == names
+
+
+@pytest.mark.parametrize("use_norms", [use_sum_norms, use_native_norms])
+def test_a_gradient_of_the_gradient_is_refused(use_norms: Callable[[nn.Module], None]) -> None:
+    """It would lack what passes through the statistics."""
+    if use_norms is use_native_norms and native_norms_problem() is not None:
+        pytest.skip(f"no native code here: {native_norms_problem()}")
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    use_norms(net)
+    x = torch.randn(2, 3, 5, 5, requires_grad=True)
+    grad = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)[0]
+
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        grad.square().sum().backward()
