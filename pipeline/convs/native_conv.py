@@ -43,7 +43,7 @@ class NativeConv:
         if x.device.type != "cpu" or dtype != torch.bfloat16 or geometry.dimensions != 2:
             return False
         whole_groups = x.shape[1] % _CHANNELS == out_channels % _CHANNELS == 0
-        if not len(x) or not whole_groups or not self.takes(x.shape, out_channels, geometry):
+        if not x.numel() or not whole_groups or not self.takes(x.shape, out_channels, geometry):
             return False
         return x.is_contiguous(memory_format=torch.channels_last) and self.problem() is None
 
@@ -51,7 +51,12 @@ class NativeConv:
         """x bf16 [N, in, H, W], channels last, with weight [out, in, *k] to bf16 [N, out, H', W'].
 
         `fits` says of which x.
+
+        Raises:
+            ValueError: the kernel is for images of other channels.
         """
+        if x.shape[1] != weight.shape[1]:
+            raise ValueError(f"an image of {x.shape[1]} channels: the kernel takes {weight.shape[1]}")
         weight = weight.float().contiguous(memory_format=torch.channels_last)
         y: Tensor = _Convolve.apply(self, geometry, x, weight)
         return y

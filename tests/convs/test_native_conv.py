@@ -233,6 +233,28 @@ def test_a_contiguous_image_keeps_its_layout(name: str) -> None:
 
 @needs_bf16
 @each
+@pytest.mark.parametrize("shape", [(2, 32, 0, 8), (2, 32, 4, 0)])
+def test_an_image_without_pixels_is_refused_as_by_the_library(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    for padding in (1, 2):
+        conv = make_conv("subkernel", 32, 32, 3, padding=padding, execution=name).bfloat16()
+        with pytest.raises(RuntimeError, match=r"input size|inputs are supported"):
+            conv(bf16_image(*shape))
+
+
+@needs_bf16
+@each
+@pytest.mark.parametrize("variant", ["subkernel", "channel-selection", "separable", "bottleneck"])
+def test_an_image_of_other_channels_is_refused(name: str, variant: str) -> None:
+    conv = make_conv(variant, 64, 32, 3, padding=1, execution=name).bfloat16()
+
+    with pytest.raises(ValueError, match="an image of 32 channels: the kernel takes 64"):
+        conv(bf16_image(2, 32, 4, 8))
+
+
+@needs_bf16
+@each
 def test_compiled_it_is_folded(name: str) -> None:
     conv = make_conv("subkernel", 32, 32, 3, padding=1, execution=name).bfloat16()
     x = bf16_image(2, 32, 4, 8)
