@@ -214,14 +214,17 @@ std::vector<BFloat16> pair_outputs(const float* kernels, int taps, int out, int 
   return paired;
 }
 
-// Pixels `step` apart from `column` on, in pairs: [pair][channels][2]; zeros where there is none.
-void pair_pixels(const BFloat16* line, Image image, int column, int step, int pairs, BFloat16* to) {
+// So many pixels, `step` apart from `column` on, in pairs: [pair][channels][2]; zeros where there is
+// none. Behind the last of an odd number comes a zero, too: what is no number there would spread.
+void pair_pixels(const BFloat16* line, Image image, int column, int step, int pixels,
+                 BFloat16* to) {
+  const int end = std::min(image.width, column + pixels * step);
   auto load = [=](int x, int c) {
-    if (!line || x < 0 || x >= image.width) return _mm256_setzero_si256();
+    if (!line || x < 0 || x >= end) return _mm256_setzero_si256();
     const BFloat16* pixel = line + int64_t(x) * image.channels + c;
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(pixel));
   };
-  for (int pair = 0; pair < pairs; ++pair, column += 2 * step)
+  for (int pixel = 0; pixel < pixels; pixel += 2, column += 2 * step)
     for (int c = 0; c < image.channels; c += kLanes, to += 2 * kLanes) {
       __m512i first = _mm512_castsi256_si512(load(column, c));
       store_interleaved(to, _mm512_inserti64x4(first, load(column + step, c), 1));
@@ -252,13 +255,13 @@ struct KernelGradient {
 void pair_rows(const KernelGradient& g, const BFloat16* x, const BFloat16* grad, int image,
                int first, int last, Scratch& s) {
   for (int row = first; row < last; ++row)
-    pair_pixels(grad + row * g.y.line(), g.y, 0, 1, g.pairs,
+    pair_pixels(grad + row * g.y.line(), g.y, 0, 1, g.y.width,
                 &s.a[(image * g.rows + row - first) * g.y_line()]);
   for (int r = 0; r < (last - first - 1) * g.kernel.stride + g.kernel.size; ++r) {
     int row = first * g.kernel.stride - g.kernel.padding + r;
     const BFloat16* line = 0 <= row && row < g.x.height ? x + row * g.x.line() : nullptr;
     for (int c = 0; c < g.kernel.size; ++c)
-      pair_pixels(line, g.x, c - g.kernel.padding, g.kernel.stride, g.pairs,
+      pair_pixels(line, g.x, c - g.kernel.padding, g.kernel.stride, g.y.width,
                   &s.b[c * g.x_column() + (image * g.x_rows() + r) * g.x_line()]);
   }
 }

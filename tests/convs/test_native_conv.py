@@ -122,6 +122,28 @@ def test_plain_sums_of_a_large_image_are_computed_block_by_block() -> None:
 
 
 @needs_bf16
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (3, 1, 1)])
+def test_what_is_no_number_reaches_the_plain_sums_that_hold_it(
+    kernel: int, stride: int, padding: int
+) -> None:
+    """Pixels are summed in pairs, of which the last may be half of one."""
+    geometry = square(kernel, stride, padding)
+    x, weight = torch.randn(2, 16, 7, 7), torch.randn(16, 16, kernel, kernel)
+    x[0, 3, 2, 6] = torch.inf
+    x = x.to(BF16).to(memory_format=torch.channels_last)
+    grad = torch.randn(2, 16, *geometry.outputs((7, 7))).to(BF16)
+    found, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    kernels = weight.clone().requires_grad_(), weight.double().requires_grad_()
+    truth = geometry.convolve(exact, kernels[1], None)
+    expected = [truth, *torch.autograd.grad(truth, [exact, kernels[1]], grad.double())]
+
+    for ours, theirs in zip(
+        results(DIRECT, found, kernels[0], grad, geometry), expected, strict=True
+    ):
+        assert torch.equal(ours.isfinite(), theirs.isfinite())
+
+
+@needs_bf16
 @each
 @pytest.mark.parametrize("variant", ["subkernel", "channel-selection", "separable", "bottleneck"])
 def test_every_variant_trains_natively_as_folded(name: str, variant: str) -> None:
