@@ -56,7 +56,9 @@ class NativeConv:
             ValueError: the kernel is for images of other channels.
         """
         if x.shape[1] != weight.shape[1]:
-            raise ValueError(f"an image of {x.shape[1]} channels: the kernel takes {weight.shape[1]}")
+            raise ValueError(
+                f"an image of {x.shape[1]} channels: the kernel takes {weight.shape[1]}"
+            )
         weight = weight.float().contiguous(memory_format=torch.channels_last)
         y: Tensor = _Convolve.apply(self, geometry, x, weight)
         return y

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from torch import Tensor, nn
 
 from pipeline.convs import make_conv
@@ -38,6 +40,8 @@ class ResNetNNTrain(nn.Module):
     as one pixel; larger ones are averaged to one.
     """
 
+    pretrained_cfg: ClassVar[dict[str, Any]] = {"classifier": ("head", "norm")}  # as timm has it
+
     def __init__(self, conv: str, in_channels: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         channels = (in_channels, *RESNET_WIDTHS)
@@ -67,6 +71,8 @@ class PlainCNN(nn.Module):
         widths: output channels of the convolutions before the last.
         first_stride: stride of the first convolution; all others have stride 2.
     """
+
+    pretrained_cfg: ClassVar[dict[str, Any]] = {"classifier": "head"}  # as timm has it
 
     def __init__(
         self,

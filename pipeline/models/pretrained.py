@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -64,9 +64,9 @@ def load_weights(net: nn.Module, path: Path) -> None:
     for key in weights.keys() & channels:
         if _differs_in(weights[key], own[key], dimension=1) and weights[key].shape[1] == _RGB:
             weights[key] = _for_channels(weights[key], channels[key])
-    for key in _classifier_keys(net):
-        if key in weights and _differs_in(weights[key], own[key], dimension=0):
-            weights[key] = own[key]
+    classifier = [key for key in own.keys() & weights if key.startswith(_of_classifiers(net))]
+    if any(weights[key].shape != own[key].shape for key in classifier):
+        weights |= {key: own[key] for key in classifier}
     wrong = [key for key in (own | weights) if _shape(weights, key) != _shape(own, key)]
     if wrong:
         raise DataError(
@@ -110,12 +110,13 @@ def classifier_parameters(model: nn.Module) -> set[nn.Parameter]:
     return {p for name in _classifiers(net) for p in net.get_submodule(name).parameters()}
 
 
-def _classifier_keys(net: nn.Module) -> Iterable[str]:
-    return [f"{module}.{name}" for module in _classifiers(net) for name in ("weight", "bias")]
+def _of_classifiers(net: nn.Module) -> tuple[str, ...]:
+    """What the names of the classifier's tensors begin with."""
+    return tuple(f"{module}." for module in _classifiers(net))
 
 
 def _classifiers(net: nn.Module) -> Sequence[str]:
-    """The path of the last layer: as timm names it, else the layer that is registered last."""
+    """The paths of the last layer: as the network, or timm, names it, else what comes last."""
     named = (getattr(net, "pretrained_cfg", None) or {}).get("classifier")
     if not named:
         named = list(net.state_dict())[-1].rpartition(".")[0]

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from pipeline.convs import KernelConv
 from pipeline.errors import DataError
-from pipeline.models.pretrained import find_weights, load_weights, weights_slug
+from pipeline.models.pretrained import (
+    classifier_parameters,
+    find_weights,
+    load_weights,
+    weights_slug,
+)
 from pipeline.models.registry import make_model
 
 TINY = "test_resnet.r160_in1k"
@@ -127,6 +132,35 @@ def test_an_own_network_starts_from_its_own_weights(tmp_path: Path) -> None:
     assert net.state_dict()["head.weight"].shape[0] == 7
     with pytest.raises(DataError, match="another network"):
         make_model("resnet14", "subkernel", 3, 3, 0.0, path)
+
+
+@pytest.mark.parametrize("conv", ["subkernel", "separable", "bottleneck", "bottleneck-norm"])
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("resnet14", ("head",)),
+        ("mnist-net", ("head.4",)),
+        ("nntrain-cnn", ("head",)),
+        ("nntrain-cnn-deep", ("head",)),
+        ("resnet-nntrain", ("head", "norm")),
+    ],
+)
+def test_own_networks_go_on_with_other_classes(
+    tmp_path: Path, name: str, head: tuple[str, ...], conv: str
+) -> None:
+    before = make_model(name, conv, 1, 10, 0.0)
+    path = weights_of(before, tmp_path)
+    state: dict[str, Tensor] = dict(before.state_dict())
+    torch.manual_seed(0)
+    drawn = make_model(name, conv, 1, 5, 0.0).state_dict()
+    torch.manual_seed(0)
+    net = make_model(name, conv, 1, 5, 0.0, path)
+    of_head = tuple(f"{module}." for module in head)
+
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, (drawn if key.startswith(of_head) else state)[key])
+    named = {key for key, p in net.named_parameters() if p in classifier_parameters(net)}
+    assert named == {key for key, _ in net.named_parameters() if key.startswith(of_head)}
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, published: nn.Module) -> None:
