@@ -57,7 +57,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     repeated for other channels, as timm does it.
 
     Raises:
-        DataError: the file is damaged, or holds the weights of another network.
+        DataError: the file is damaged, or holds the weights of another network, or not numbers.
     """
     weights, own = read_weights(path), net.state_dict()
     channels = {key: value.shape[1] for key, value in own.items() if value.ndim > 1}
@@ -75,6 +75,12 @@ def load_weights(net: nn.Module, path: Path) -> None:
             "wanted); give the weights of the MODEL that is to start from them"
         )
     net.load_state_dict(weights)
+    broken = [key for key, value in net.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise DataError(
+            f"{path} holds numbers that are not finite in {len(broken)} of {len(own)} tensors, "
+            f"first {broken[0]!r}; give weights of a training that went well"
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

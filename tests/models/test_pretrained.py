@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -161,6 +162,18 @@ def test_own_networks_go_on_with_other_classes(
         assert torch.equal(value, (drawn if key.startswith(of_head) else state)[key])
     named = {key for key, p in net.named_parameters() if p in classifier_parameters(net)}
     assert named == {key for key, _ in net.named_parameters() if key.startswith(of_head)}
+
+
+@pytest.mark.parametrize("conv", ["subkernel", "separable"])
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, published: nn.Module, conv: str
+) -> None:
+    broken = copy.deepcopy(published)
+    nn.init.constant_(broken.get_parameter("layer2.0.conv2.weight"), torch.nan)
+    path = weights_of(broken, tmp_path)
+
+    with pytest.raises(DataError, match=r"not finite in 1 of \d+ tensors, first 'layer2.0.conv2.w"):
+        make_model(TINY, conv, 3, 20, 0.0, path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, published: nn.Module) -> None:
