@@ -193,6 +193,18 @@ def test_times_of_executions_that_no_longer_exist_are_taken_anew(cache, monkeypa
     assert all("gone" not in times for times in remembered(cache).values())
 
 
+@pytest.mark.parametrize("times", [{}, {"recomputed": 1.0}])
+def test_times_without_the_one_that_all_are_compared_with_are_taken_anew(cache, monkeypatch, times):
+    choose_executions(make_net(), X)
+    [file] = cache.rglob("*.json")
+    file.write_text(json.dumps(dict.fromkeys(remembered(cache), times)))
+    as_new_process(monkeypatch)
+
+    choose_executions(make_net(), X)
+
+    assert all("folded" in times for times in remembered(cache).values())
+
+
 def test_where_nothing_can_be_written_the_choice_is_made_all_the_same(cache, monkeypatch, caplog):
     (cache / "file").write_text("not a folder")
     monkeypatch.setenv("PIPELINE_CACHE", str(cache / "file"))
