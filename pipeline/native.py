@@ -9,6 +9,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -63,14 +64,29 @@ def native_problem(source: Path, processor: str | None = None) -> str | None:
     return None
 
 
-@functools.cache
 def processor_flags() -> tuple[str, ...]:
     """What the processor can do, as Linux tells it: what `-march=native` depends on."""
+    return tuple(_processor().get("flags", "").split())
+
+
+def processor_name() -> str:
+    """Which processor this is, as Linux tells it; elsewhere its architecture.
+
+    Virtual machines may leave out the generation from its name, so its numbers stand there, too.
+    """
+    told = (_processor().get(field) for field in ("model name", "cpu family", "model"))
+    return " ".join(filter(None, told)) or platform.processor() or platform.machine()
+
+
+@functools.cache
+def _processor() -> dict[str, str]:
+    """The fields of the first processor in /proc/cpuinfo; none where it is not Linux."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return ()
-    return next((tuple(line.split()) for line in lines if line.startswith("flags")), ())
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    fields = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 def _compile(source: Path, compiler: str) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from pipeline.artifacts import user_cache_folder, write_json
 from pipeline.errors import StorageError
+from pipeline.native import processor_name
 
 Timings = dict[str, float]
 _LOG = logging.getLogger(__name__)
@@ -53,12 +53,11 @@ def _read(path: Path) -> dict[str, Timings]:
 
 
 def _file(device: torch.device) -> Path:
-    """Speeds differ by device, library version and number of threads."""
+    """Speeds differ by device, library version and number of threads; machines share a home."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        cpu = platform.processor() or platform.machine()
         capability = torch.backends.cpu.get_cpu_capability()
-        name = f"{device.type} {cpu} {capability} {torch.get_num_threads()} threads"
+        name = f"{device.type} {processor_name()} {capability} {torch.get_num_threads()} threads"
     slug = re.sub(r"[^\w.]+", "-", f"{name} torch {torch.__version__}").lower()
     return user_cache_folder() / "executions" / f"{slug}.json"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import native
 from pipeline.convs import (
     apply_executions,
     auto,
@@ -104,6 +105,18 @@ def test_another_shape_mode_or_precision_is_another_case(cache):
         choose_executions(make_net(), X)
 
     assert len(remembered(cache)) == 8
+
+
+def test_another_processor_has_times_of_its_own(cache, monkeypatch):
+    """As machines have that share a home."""
+    for name in ("AMD EPYC", "Intel(R) Xeon(R) Processor", "AMD EPYC"):
+        monkeypatch.setattr(native, "_processor", lambda name=name: {"model name": name})
+        choose_executions(make_net(), X)
+        as_new_process(monkeypatch)
+
+    amd, intel = sorted(file.name for file in cache.rglob("*.json"))
+    assert amd.startswith("cpu-amd-epyc-")
+    assert intel.startswith("cpu-intel-r-xeon-r-processor-")
 
 
 def test_an_execution_that_earlier_code_did_not_have_is_timed_too(cache, monkeypatch):
