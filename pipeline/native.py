@@ -32,11 +32,11 @@ def native_library(source: Path) -> ctypes.CDLL:
         RuntimeError: there is no compiler, or it failed.
         OSError, StorageError: the result cannot be stored, or not be loaded.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    compiler = _compiler()
+    if not compiler:
         raise RuntimeError("no C++ compiler was found")
     texts = (file.read_text() for file in (source, *headers_beside(source)))
-    made_of = (*texts, compiler, *FLAGS, *processor_flags())
+    made_of = (*texts, *compiler, *FLAGS, *processor_flags())
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     path = user_cache_folder() / "native" / f"{source.stem}-{key}.so"
     if not path.exists():
@@ -89,15 +89,23 @@ def _processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in fields}
 
 
-def _compile(source: Path, compiler: str) -> bytes:
+def _compiler() -> list[str]:
+    """The command that compiles C++; CXX may hold options, as for make. Empty if there is none."""
+    if asked_for := os.environ.get("CXX", "").split():
+        return asked_for
+    found = shutil.which("g++") or shutil.which("clang++")
+    return [found] if found else []
+
+
+def _compile(source: Path, compiler: list[str]) -> bytes:
     """The shared library; OpenMP's symbols are found in torch's own, and with them its threads."""
     with tempfile.TemporaryDirectory() as folder:
         unlinked, library = Path(folder, "code.o"), Path(folder, "code.so")
         for command in (
-            [compiler, *FLAGS, "-c", str(source), "-o", str(unlinked)],
-            [compiler, "-shared", str(unlinked), "-o", str(library)],
+            [*compiler, *FLAGS, "-c", str(source), "-o", str(unlinked)],
+            [*compiler, "-shared", str(unlinked), "-o", str(library)],
         ):
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             if done.returncode:
-                raise RuntimeError(f"{compiler} failed: {done.stderr.strip()}")
+                raise RuntimeError(f"{' '.join(compiler)} failed: {done.stderr.strip()}")
         return library.read_bytes()

@@ -1,0 +1,40 @@
+"""Native code is compiled where it runs, by the compiler that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.models.native_norm import native_norms_problem
+from pipeline.native import native_library, native_problem
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Code that nothing has compiled before, and a cache folder of its own."""
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "answer.cpp"
+    path.write_text('extern "C" int answer() { return 42; }\n')
+    return path
+
+
+@pytest.mark.skipif(
+    native_norms_problem() is not None, reason=f"no native code here: {native_norms_problem()}"
+)
+@pytest.mark.parametrize("compiler", [None, "", "env g++ -pipe"])
+def test_the_compiler_may_be_a_command_with_options(
+    source: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    if compiler is not None:
+        monkeypatch.setenv("CXX", compiler)
+
+    assert native_problem(source) is None
+    assert native_library(source).answer() == 42
+
+
+def test_a_compiler_that_fails_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false -pipe")
+
+    assert str(native_problem(source)).startswith("false -pipe failed:")
