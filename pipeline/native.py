@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.artifacts import user_cache_folder, write_whole
@@ -39,8 +40,10 @@ def native_library(source: Path) -> ctypes.CDLL:
     made_of = (*texts, *compiler, *FLAGS, *processor_flags())
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     path = user_cache_folder() / "native" / f"{source.stem}-{key}.so"
-    if not path.exists():
-        write_whole(path, _compile(source, compiler))
+    if path.exists():
+        with suppress(OSError):  # damaged, or made where the system's libraries are others
+            return ctypes.CDLL(str(path))
+    write_whole(path, _compile(source, compiler))
     return ctypes.CDLL(str(path))
 
 

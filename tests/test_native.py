@@ -19,9 +19,12 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     native_norms_problem() is not None, reason=f"no native code here: {native_norms_problem()}"
 )
+
+
+@needs_compiler
 @pytest.mark.parametrize("compiler", [None, "", "env g++ -pipe"])
 def test_the_compiler_may_be_a_command_with_options(
     source: Path, monkeypatch: pytest.MonkeyPatch, compiler: str | None
@@ -32,6 +35,22 @@ def test_the_compiler_may_be_a_command_with_options(
 
     assert native_problem(source) is None
     assert native_library(source).answer() == 42
+
+
+@needs_compiler
+def test_what_cannot_be_loaded_is_compiled_anew(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native_library(source)
+    [library] = (tmp_path / "cache").rglob("*.so")
+    native_library.cache_clear()
+    damaged = tmp_path / "another" / "native" / library.name
+    damaged.parent.mkdir(parents=True)
+    damaged.touch()
+    monkeypatch.setenv("PIPELINE_CACHE", str(tmp_path / "another"))
+
+    assert native_library(source).answer() == 42
+    assert damaged.read_bytes() == library.read_bytes()
 
 
 def test_a_compiler_that_fails_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
