@@ -32,8 +32,9 @@ def compose_kernels(model: nn.Module) -> nn.Module:
         return compose_factors(model.factors())
     if isinstance(model, NormChain):
         return _compose_chain(model.eval())
-    for name, child in model.named_children():
-        setattr(model, name, compose_kernels(child))
+    for name, child in list(model._modules.items()):  # `named_children` names a shared one once
+        if child is not None:
+            setattr(model, name, compose_kernels(child))
     return model
 
 

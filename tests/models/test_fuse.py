@@ -100,6 +100,17 @@ def test_inner_biases_are_exact_at_the_border(name, dimensions, padding):
     assert_same(model, fused, torch.randn(2, 3, *[6, 5, 7][:dimensions], dtype=torch.float64))
 
 
+def test_a_shared_convolution_is_composed_at_each_of_its_places():
+    torch.manual_seed(0)
+    shared = make_conv("separable", 3, 3, 3, padding=1)
+    model = trained(nn.Sequential(shared, nn.BatchNorm2d(3), nn.ReLU(), shared, nn.BatchNorm2d(3)))
+
+    fused = fuse(model)
+
+    assert is_plain(fused)
+    assert_same(model, fused, torch.randn(2, 3, 7, 7, dtype=torch.float64))
+
+
 def test_the_original_is_left_as_it_is():
     model = trained(make_model("resnet14", "channel-selection", 3, 3, 0.2))
     before = copy.deepcopy(model.state_dict())
