@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from pipeline.errors import StorageError
 from pipeline.native import processor_name
 
 Timings = dict[str, float]
+_DAMAGE = (OSError, ValueError, TypeError, AttributeError)
 _LOG = logging.getLogger(__name__)
 _known: dict[Path, dict[str, Timings]] = {}
 
@@ -25,11 +27,17 @@ def recall(device: torch.device, case: str) -> Timings | None:
 
 
 def remember(device: torch.device, case: str, timings: Timings) -> None:
-    """Keep the timings; where the cache folder cannot be written, in this process only."""
+    """Keep the timings, beside those that other processes have kept by now.
+
+    Where the cache folder cannot be written, they are kept in this process only.
+    """
     path = _file(device)
     known = _known[path] = {**_load(path), case: timings}
+    others: dict[str, Timings] = {}
+    with suppress(*_DAMAGE):
+        others = _parsed(path)
     try:
-        write_json(path, known)
+        write_json(path, {**others, **known})
     except (StorageError, OSError) as err:
         _LOG.warning("timings are not kept for later runs: %s", err)
 
@@ -42,14 +50,17 @@ def _load(path: Path) -> dict[str, Timings]:
 
 def _read(path: Path) -> dict[str, Timings]:
     try:
-        cases = json.loads(path.read_text())
-        return {
-            case: {name: float(ms) for name, ms in timings.items()}
-            for case, timings in cases.items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError) as err:
+        return _parsed(path)
+    except _DAMAGE as err:
         _LOG.warning("%s is damaged (%s); ignored, executions are timed anew", path, err)
         return {}
+
+
+def _parsed(path: Path) -> dict[str, Timings]:
+    cases = json.loads(path.read_text())
+    return {
+        case: {name: float(ms) for name, ms in timings.items()} for case, timings in cases.items()
+    }
 
 
 def _file(device: torch.device) -> Path:

@@ -119,6 +119,18 @@ def test_another_processor_has_times_of_its_own(cache, monkeypatch):
     assert intel.startswith("cpu-intel-r-xeon-r-processor-")
 
 
+def test_processes_at_once_keep_what_each_has_timed(cache, monkeypatch):
+    device, times = torch.device("cpu"), {"folded": 1.0}
+    assert memory.recall(device, "own") is None  # the file has been looked for
+    with monkeypatch.context() as another:
+        as_new_process(another)
+        memory.remember(device, "another's", times)
+
+    memory.remember(device, "own", times)
+
+    assert remembered(cache) == {"another's": times, "own": times}
+
+
 def test_an_execution_that_earlier_code_did_not_have_is_timed_too(cache, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(auto, "executions_of", lambda conv: ("folded", "recomputed"))
