@@ -32,10 +32,19 @@ def conv_shifted(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """As `F.conv2d` or `F.conv3d`: x [N, in, *spatial], weight [out, in, *k], bias [out]."""
+    """As `F.conv2d` or `F.conv3d`: x [N, in, *spatial], weight [out, in, *k], bias [out].
+
+    Raises:
+        ValueError: the padded image is smaller than the kernel.
+    """
     padded = [n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True)]
     spatial = zip(padded, weight.shape[2:], stride, dilation, strict=True)
     sizes = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in spatial]
+    if min(sizes) < 1:
+        raise ValueError(
+            f"an image of {_sides(padded)} pixels, padding included, is smaller than a kernel of "
+            f"{_sides(weight.shape[2:])}, dilation {_sides(dilation)}"
+        )
     shifts = _Shifts(weight, padded, sizes, stride, dilation)
     x = x.to(compute_dtype(x))
     ends = [(p, p) for p in padding]
@@ -59,6 +68,10 @@ def conv_transpose_shifted(
     out = _ConvolveTransposed.apply(shifts, x, shifts.taps(weight.to(x.dtype)))
     ends = [(-p, extra - p) for p, extra in zip(padding, output_padding, strict=True)]
     return _finish(_pad(out, ends), bias)
+
+
+def _sides(lengths: Sequence[int]) -> str:
+    return " x ".join(map(str, lengths))
 
 
 def _pad(image: Tensor, ends: Ends) -> Tensor:

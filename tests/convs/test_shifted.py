@@ -103,3 +103,13 @@ def test_any_memory_format_is_taken():
 
     torch.testing.assert_close(found, F.conv2d(x, weight, padding=1))
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [(4, 7), (5, 3), (2, 1)])
+def test_an_image_smaller_than_the_kernel_is_refused_as_by_the_library(size):
+    x, weight = leaves((2, 3, *size), (4, 3, 3, 3))
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        F.conv2d(x, weight, dilation=2)
+
+    with pytest.raises(ValueError, match=f"of {size[0]} x {size[1]} pixels.* is smaller than"):
+        conv_shifted(x, weight, None, (1, 1), (0, 0), (2, 2))
