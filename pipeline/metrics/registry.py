@@ -90,12 +90,12 @@ def _log_loss(truth: Truth, probabilities: Probabilities) -> float:
 
 
 def _roc_auc(truth: Truth, probabilities: Probabilities) -> float:
-    """Of more than two classes: the mean over each against the rest."""
-    if truth.ndim == 2:
-        return float(_scikit_learn().roc_auc_score(truth, probabilities, average="macro"))
-    if probabilities.shape[1] == 2:
-        return float(_scikit_learn().roc_auc_score(truth, probabilities[:, 1]))
-    return float(_scikit_learn().roc_auc_score(truth, probabilities, multi_class="ovr"))
+    """Of more than two classes: the mean over each against the rest; NaN where one is absent."""
+    if truth.ndim == 1 and probabilities.shape[1] == 2:
+        probabilities = probabilities[:, 1]
+    elif truth.ndim == 1:
+        truth = truth[:, None] == np.arange(probabilities.shape[1])
+    return float(_scikit_learn().roc_auc_score(truth, probabilities, average="macro"))
 
 
 def _top(truth: Truth, ranking: Answers) -> float:

@@ -235,7 +235,7 @@ def cross_validation(metric: str, scores: list[float]) -> dict[str, Any]:
     if not np.isfinite(scores).all():
         raise ConfigError(
             f"{metric} is undefined on {np.sum(~np.isfinite(scores))} of {len(scores)} folds, "
-            f"first fold {int(np.argmin(np.isfinite(scores)))}: it may hold one class only; "
+            f"first fold {int(np.argmin(np.isfinite(scores)))}: it may lack a class; "
             "choose another FOLDS, FOLD_SEED or group_column"
         )
     return {

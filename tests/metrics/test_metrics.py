@@ -96,6 +96,20 @@ def test_one_probability_of_two_classes(single: tuple[np.ndarray, np.ndarray]) -
     assert found == pytest.approx(area(truth, likely))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_an_absent_class_leaves_the_area_undefined_and_nothing_else(
+    single: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """As in a fold, or in the public part, that none of a rare class's images are in."""
+    truth, likely = single
+    rows = truth != 0
+    names = [name.replace("K", "3") for name in metric_names()]
+
+    undefined = [name for name in names if np.isnan(score(name, truth[rows], likely[rows]))]
+
+    assert undefined == ["roc_auc"]
+
+
 def test_decisions() -> None:
     likely = np.array([[0.5, 0.4, 0.1], [0.1, 0.4, 0.5], [0.0, 0.5, 0.5]])
 
