@@ -25,6 +25,7 @@ from pipeline.training.augment import shrink
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.execution import choose_execution, for_network
 from pipeline.training.folds import assign_folds
+from pipeline.training.losses import loss_of_labels
 from pipeline.training.lr_finder import RangeTest, plot_range_test, range_test
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.placement import near
@@ -66,7 +67,7 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
         optimizer_of,
         _batches(fold, recipe, batch, settings.seed),
         execution,
-        recipe.label_smoothing,
+        loss_of_labels(recipe, fold),
     )
     return _write(settings, recipe, result, batch)
 

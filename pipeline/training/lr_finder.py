@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -82,16 +81,16 @@ def range_test(
     make_optimizer: Callable[[nn.Module], Optimizer],
     batches: Iterator[tuple[Tensor, Tensor]],
     execution: Execution,
-    label_smoothing: float,
+    compare: Callable[[Tensor, Tensor], Tensor],
 ) -> RangeTest:
     """Train a copy of `model` for 100 steps, at rates from 1e-5 to 10, until it diverges.
 
     Args:
         model: stays as it is.
         make_optimizer: makes the optimiser of the copy; every group gets the same rate.
-        batches: images as the model takes them, and labels [batch].
+        batches: images as the model takes them, and their labels or targets.
         execution: the number format.
-        label_smoothing: of the cross-entropy.
+        compare: the mean loss of logits [batch, classes] against those labels.
     """
     model = copy.deepcopy(model).train()
     optimizer, scaler = make_optimizer(model), execution.scaler()
@@ -102,7 +101,7 @@ def range_test(
             group["lr"] = rate
         with execution.autocast():
             logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+        loss = compare(logits.float(), labels)
         if not math.isfinite(loss.item()):
             break
         result.rates.append(rate)

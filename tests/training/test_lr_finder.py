@@ -1,12 +1,14 @@
 """The range test finds a rate that trains well, says when there is none, and leaves no trace."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from pipeline.competition import Competition
 from pipeline.data.cache import build_cache
@@ -55,7 +57,7 @@ def loss_after_training(digits, name, rate, steps=40):
     optimizer = optimizer_of(name, rate)(model)
     losses = []
     for _, (images, labels) in zip(range(steps), batches(digits, seed=1), strict=False):
-        loss = nn.functional.cross_entropy(model(images), labels)
+        loss = cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -65,7 +67,7 @@ def loss_after_training(digits, name, rate, steps=40):
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "nntrain-averaged-momentum"])
 def test_the_suggestion_trains_better_than_far_lower_and_far_higher_rates(digits, name):
-    result = range_test(network(), optimizer_of(name), batches(digits), FP32, 0.0)
+    result = range_test(network(), optimizer_of(name), batches(digits), FP32, cross_entropy)
 
     suggested, lower, higher = (
         loss_after_training(digits, name, factor * result.suggestion) for factor in (1, 0.03, 30)
@@ -79,7 +81,7 @@ def test_the_model_stays_as_it_is(digits):
     model = network().eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
 
-    range_test(model, optimizer_of("sgd"), batches(digits), FP32, 0.0)
+    range_test(model, optimizer_of("sgd"), batches(digits), FP32, cross_entropy)
 
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not model.training
@@ -89,7 +91,7 @@ def test_the_model_stays_as_it_is(digits):
 def test_a_hundred_rates_grow_by_the_same_factor_from_1e_5_to_10(digits):
     steady = nn.Sequential(network(), nn.Softmax(dim=1))  # its loss cannot rise above ln 10 + 1
 
-    result = range_test(steady, optimizer_of("sgd"), batches(digits), FP32, 0.0)
+    result = range_test(steady, optimizer_of("sgd"), batches(digits), FP32, cross_entropy)
 
     assert len(result.losses) == 100
     assert result.rates == pytest.approx(np.geomspace(1e-5, 10, 100))
@@ -97,8 +99,8 @@ def test_a_hundred_rates_grow_by_the_same_factor_from_1e_5_to_10(digits):
 
 def test_label_smoothing_raises_the_loss_that_is_measured(digits):
     plain, smoothed = (
-        range_test(network(), optimizer_of("sgd"), batches(digits), FP32, smoothing)
-        for smoothing in (0.0, 0.5)
+        range_test(network(), optimizer_of("sgd"), batches(digits), FP32, compare)
+        for compare in (cross_entropy, partial(cross_entropy, label_smoothing=0.5))
     )
 
     assert min(smoothed.losses) > min(plain.losses) + 0.5
@@ -107,7 +109,7 @@ def test_label_smoothing_raises_the_loss_that_is_measured(digits):
 def test_a_diverging_loss_ends_the_test(digits):
     deep = nn.Sequential(*[nn.Linear(64, 64) for _ in range(6)], nn.Linear(64, 10))
 
-    result = range_test(deep, optimizer_of("sgd"), batches(digits), FP32, 0.0)
+    result = range_test(deep, optimizer_of("sgd"), batches(digits), FP32, cross_entropy)
 
     assert len(result.rates) < 100
     assert np.isfinite(result.losses).all()
@@ -152,14 +154,14 @@ def test_images_that_are_no_numbers_suggest_nothing(digits):
     images, labels = digits
     damaged = (torch.full_like(images, float("nan")), labels)
 
-    result = range_test(network(), optimizer_of("sgd"), batches(damaged), FP32, 0.0)
+    result = range_test(network(), optimizer_of("sgd"), batches(damaged), FP32, cross_entropy)
 
     with pytest.raises(ConfigError, match="did not fall in 0 steps"):
         _ = result.suggestion
 
 
 def test_the_plot_is_a_png(digits):
-    result = range_test(network(), optimizer_of("sgd"), batches(digits), FP32, 0.0)
+    result = range_test(network(), optimizer_of("sgd"), batches(digits), FP32, cross_entropy)
 
     assert plot_range_test("digits", result).startswith(b"\x89PNG")
 
@@ -193,3 +195,27 @@ def test_the_stage_writes_a_plot_and_numbers_and_says_what_to_do(cache, tmp_path
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"learning_rate={suggestion['learning_rate']:g}" in last
     assert lr_find(settings, competition, folder).read_bytes() == first.read_bytes()
+
+
+def test_images_with_several_labels_are_compared_as_in_training(tmp_path):
+    data = load_digits()
+    sets = [
+        ("odd",) * (label % 2) + ("large",) * (label > 4) for label in data.target[:150].tolist()
+    ]
+    images = (data.images[:150, :, :, None] * 15).astype(np.uint8)
+    part = RawPart([str(row) for row in range(150)], images, label_sets=sets)
+    competition = Competition(slug="digits", multi_label=True)
+    (tmp_path / "cache").mkdir()
+    dataset = RawDataset(part, part, ("odd", "large"), "arrays", competition)
+    build_cache(dataset, tmp_path / "cache")
+    settings = Settings(
+        competition="digits",
+        recipe="smoke",
+        model="nntrain-cnn",
+        execution="folded",
+        root=tmp_path,
+    )
+
+    found = json.loads(lr_find(settings, competition, tmp_path / "cache").read_text())
+
+    assert found["losses"][0] == pytest.approx(2 * np.log(2), rel=0.5)
