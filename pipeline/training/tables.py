@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +34,13 @@ def read_probabilities(path: Path) -> pd.DataFrame:
         DataError: the file is damaged.
     """
     try:
-        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False).set_index("id")
-        return table.astype(np.float64)
-    except (ValueError, KeyError) as err:
+        with path.open(encoding="utf-8", newline="") as file:
+            # Not by pandas: it would take a class called id for the ids, and rename it.
+            _, *classes = next(csv.reader(file), [])
+            table = pd.read_csv(
+                file, header=None, index_col=0, dtype={0: str}, keep_default_na=False
+            )
+        return table.set_axis(classes, axis=1).rename_axis("id").astype(np.float64)
+    except (ValueError, csv.Error) as err:
         reason = " ".join(str(err).split())
         raise DataError(f"{path} is damaged ({reason}); delete it and rerun") from err
