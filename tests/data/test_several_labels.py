@@ -200,6 +200,20 @@ def test_what_the_metric_cannot_score_is_asked_for(columns: Path) -> None:
         read_form(columns, one_label, CLASSES, IDS)
 
 
+def test_names_that_hold_the_separator_are_refused_before_training(cells: Path) -> None:
+    classes = ("grey cat", "red cat", "dog")
+    spaced = Competition(slug="pets", metric="map@2", classes=classes, multi_label=False)
+
+    with pytest.raises(ConfigError, match=r"2 of 3 class names hold ' ', .* first 'grey cat'; set"):
+        read_form(cells, spaced, classes, IDS)
+
+    commas = replace(spaced, data=DataSpec(label_separator=","))
+    form = read_form(cells, commas, classes, IDS)
+    likely = LIKELY.set_axis(list(classes), axis=1)
+    lines = submission_csv(form, likely, Decision("argmax"), Path("test.csv")).decode().split("\n")
+    assert lines[1] == '1,"grey cat,red cat"'
+
+
 def test_a_decision_in_another_order_of_classes() -> None:
     likely = np.array([[0.5, 0.3, 0.2]])
     decision = Decision("weights", (1, 2, 1))

@@ -17,7 +17,7 @@ from pipeline.data.submission.values import (
     infer_values,
     positive_class,
 )
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import metric_named
 from pipeline.reading import read_errors
 
@@ -122,12 +122,16 @@ def _defined_form(
 def _several_labels(competition: Competition) -> dict[str, Any]:
     """The parts of a form that concern images, or rankings, with several labels."""
     ranked = metric_named(competition.metric).length if competition.metric else 0
-    separator = competition.data.label_separator or " "
     return {
         "multi_label": bool(competition.multi_label),
         "ranked": ranked,
-        "separator": separator,
+        "separator": _separator(competition),
     }
+
+
+def _separator(competition: Competition) -> str:
+    """What stands between the class names of a cell."""
+    return competition.data.label_separator or " "
 
 
 def _values_of(sample: Sample, competition: Competition, classes: tuple[str, ...]) -> str:
@@ -184,6 +188,8 @@ def _check_columns(
             f"are {', '.join(targets)}",
         )
     _check_answers(values, competition, where)
+    if values == "labels":
+        _check_separable(classes, competition, where)
     if values == "probability" and len(classes) != 2:
         problem = f"{where}: one probability per id needs two classes, and there are {len(classes)}"
         raise to_decide(competition, "[submission] values", problem, VALUES)
@@ -209,6 +215,19 @@ def _check_answers(values: str, competition: Competition, where: str) -> None:
         what = f"metric {competition.metric}" if competition.metric else "such labels"
         problem = f"{where}: values are {values!r}, which {what} cannot score"
         raise to_decide(competition, "[submission] values", problem, fitting)
+
+
+def _check_separable(classes: tuple[str, ...], competition: Competition, where: str) -> None:
+    """Names that hold what stands between them could not be told apart in a cell."""
+    separator = _separator(competition)
+    held = [name for name in classes if separator in name]
+    if held:
+        one_each = "" if competition.multi_label else ", beside `multi_label = false`,"
+        raise ConfigError(
+            f"{where}: {len(held)} of {len(classes)} class names hold {separator!r}, which stands "
+            f"between the names of a cell, first {held[0]!r}; set `[data] label_separator`"
+            f"{one_each} in {definition_path(competition)} to what the competition puts there"
+        )
 
 
 def _matching_test_ids(sample: Sample, test_ids: list[str]) -> list[str]:
