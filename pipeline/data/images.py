@@ -22,6 +22,8 @@ DEFAULT_SIDE = 64
 
 # Only formats that Pillow decodes itself: others would start external programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")
+# These have no more than 16 bits; Pillow opens them as 32, and scales 10 or 12 up to 16.
+_16_BITS_IN_32 = {"PNG", "PPM"}
 _ORIENTATION = 0x0112
 _SIDEWAYS = {5, 6, 7, 8}
 
@@ -102,7 +104,7 @@ def decode_image(path: Path, form: ImageForm) -> NDArray[np.uint8]:
         if image.size != (form.width, form.height):
             # JPEG decodes faster at a fraction of its size; twice the target keeps it sharp.
             image.draft(None, _turned(image, (2 * form.width, 2 * form.height)))
-        return _fitted(_to_8_bits(ImageOps.exif_transpose(image)), form)
+        return _fitted(_to_8_bits(ImageOps.exif_transpose(image), image.format), form)
 
 
 def decode_pixels(pixels: PixelArray, form: ImageForm) -> NDArray[np.uint8]:
@@ -141,10 +143,12 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in {"1", "L", "LA", "I", "F"} or image.mode.startswith("I;16")
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB; what is transparent becomes white."""
-    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if is_16_bit:
+def _to_8_bits(image: Image.Image, stored_as: str | None = None) -> Image.Image:
+    """The image in mode L or RGB; what is transparent becomes white.
+
+    `stored_as` is the file's format, which an image that was turned does not have any more.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and stored_as in _16_BITS_IN_32):
         return Image.fromarray(_scaled_16_bits(np.asarray(image)))
     if image.mode in {"I", "F"}:
         raise ValueError(f"mode {image.mode} has no known range; save it with 8 or 16 bits")

@@ -44,11 +44,14 @@ def test_colour_and_grey_keep_their_pixels(tmp_path):
 
 def test_16_bits_are_scaled_not_cut_off(tmp_path):
     deep = GREY.astype(np.uint16) * 257
-    for name in ("deep.png", "deep.tif"):
+    for name in ("deep.png", "deep.tif", "deep.pgm"):
         path = saved(tmp_path, Image.fromarray(deep), name)
         np.testing.assert_array_equal(decode_image(path, form(channels=1))[:, :, 0], GREY)
         assert probe_image(path).is_grey
     np.testing.assert_array_equal(decode_pixels(deep, form(channels=1))[:, :, 0], GREY)
+    twelve_bits = np.array([[0, 2048, 4095]], ">u2")
+    (tmp_path / "12.pgm").write_bytes(b"P5\n3 1\n4095\n" + twelve_bits.tobytes())
+    assert decode_image(tmp_path / "12.pgm", form(1, 3, 1)).ravel().tolist() == [0, 128, 255]
 
 
 def test_palettes(tmp_path):
