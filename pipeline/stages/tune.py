@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from pipeline.artifacts import (
     content_key,
     read_json,
     sha256_of,
+    unfinished_folder,
     verify_manifest,
     write_json,
     write_whole,
@@ -36,7 +38,7 @@ from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.fold import run_fold
 from pipeline.training.launch import devices_for
 from pipeline.training.recipes import Recipe, make_recipe
-from pipeline.training.run import FOLDS, OUT_OF_FOLD, RECORD, Run
+from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, RECORD, Run
 from pipeline.training.seeds import derive_seed
 from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities
@@ -203,7 +205,12 @@ def _run_trial(search: _Search, trial: optuna.Trial, deadline: Deadline) -> None
     recipe = replace(search.recipe, **suggest(trial, asdict(search.recipe)))
     run = _run_of(search, recipe)
     device = devices_for(run.execution)[0]
-    on_epoch = _reporter(trial, recipe.epochs, _epoch_value(search.metric))
+
+    def on_epoch(metrics: EpochMetrics) -> None:
+        _report_epochs(search, trial, unfinished_folder(run.fold(FOLD)))
+        if metrics.epoch < recipe.epochs - 1 and trial.should_prune():
+            raise optuna.TrialPruned
+
     run.execution.prepare_process()
     failed = optuna.trial.TrialState.FAIL
     try:
@@ -217,6 +224,7 @@ def _run_trial(search: _Search, trial: optuna.Trial, deadline: Deadline) -> None
         search.study.tell(trial, state=failed)
         say("tune", f"trial {trial.number}: failed ({_changed(search.recipe, recipe)}): {error}")
     else:
+        _report_epochs(search, trial, run.fold(FOLD))
         value = _score(search, run)
         search.study.tell(trial, value)
         changed = _changed(search.recipe, recipe)
@@ -239,24 +247,18 @@ def _run_of(search: _Search, recipe: Recipe) -> Run:
     return Run(folder, record)
 
 
-def _epoch_value(metric: str) -> Callable[[EpochMetrics], float]:
-    """What is known of a score after every epoch: loss for loss, accuracy for any other."""
-    if lower_is_better(metric):
-        return lambda metrics: metrics.valid_loss
-    return lambda metrics: metrics.valid_accuracy
+def _report_epochs(search: _Search, trial: optuna.Trial, fold: Path) -> None:
+    """Report every epoch of the trial's fold once: those of before a stop to this trial, too.
 
-
-def _reporter(
-    trial: optuna.Trial, epochs: int, value: Callable[[EpochMetrics], float]
-) -> Callable[[EpochMetrics], None]:
-    import optuna
-
-    def report(metrics: EpochMetrics) -> None:
-        trial.report(value(metrics), metrics.epoch)
-        if metrics.epoch < epochs - 1 and trial.should_prune():
-            raise optuna.TrialPruned
-
-    return report
+    Pruning goes by all of them. Of a score little is known before the end: loss stands for loss,
+    accuracy for any other metric.
+    """
+    value = "valid_loss" if lower_is_better(search.metric) else "valid_accuracy"
+    reported = search.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    for line in (fold / METRICS).read_text(encoding="utf-8").splitlines():
+        epoch = json.loads(line)
+        if epoch["epoch"] not in reported:
+            trial.report(epoch[value], epoch["epoch"])
 
 
 def _score(search: _Search, run: Run) -> float:

@@ -60,6 +60,7 @@ def test_a_killed_search_goes_on_and_its_best_can_be_trained(
     taken_up = [trial for trial in trials if "again" in trial.user_attrs]
     assert len(cut) == 1
     assert taken_up[0].params == trials[cut[0]].params
+    assert sorted(taken_up[0].intermediate_values) == [0, 1, 2]
     assert trials[0].params["learning_rate"] == make_recipe("smoke").learning_rate
     assert list(best.parent.glob("trial-*")) == []
     assert (best.parent / "trials.png").stat().st_size > 0
