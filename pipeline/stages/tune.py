@@ -183,13 +183,17 @@ def _take_up(search: _Search) -> None:
 
     study, states = search.study, optuna.trial.TrialState
     trials = study.get_trials(deepcopy=False)
+    own = own_values(asdict(search.recipe))
     if not trials:
-        study.enqueue_trial(own_values(asdict(search.recipe)))
+        study.enqueue_trial(own)
     waiting_again = {trial.user_attrs.get(_AGAIN) for trial in trials}
     for trial in trials:
         if trial.state == states.RUNNING:
             if trial.number not in waiting_again:
-                study.enqueue_trial(trial.params, user_attrs={_AGAIN: trial.number})
+                # Not with its values, which a kill may have left incomplete: seeded alike, the
+                # sampler suggests them again.
+                given = {} if search.finished() else own
+                study.enqueue_trial(given, user_attrs={_AGAIN: trial.number})
             study.tell(trial.number, state=states.FAIL)
 
 
@@ -206,15 +210,14 @@ def _run_trial(search: _Search, trial: optuna.Trial, deadline: Deadline) -> None
     run = _run_of(search, recipe)
     device = devices_for(run.execution)[0]
 
-    def on_epoch(metrics: EpochMetrics) -> None:
+    def report(_: EpochMetrics | None = None) -> None:
         _report_epochs(search, trial, unfinished_folder(run.fold(FOLD)))
-        if metrics.epoch < recipe.epochs - 1 and trial.should_prune():
-            raise optuna.TrialPruned
 
     run.execution.prepare_process()
     failed = optuna.trial.TrialState.FAIL
     try:
-        run_fold(run, search.data, FOLD, device, on_epoch, deadline)
+        report()  # what a trial was stopped behind
+        run_fold(run, search.data, FOLD, device, report, deadline)
     except optuna.TrialPruned:
         search.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         say("tune", f"trial {trial.number}: pruned ({_changed(search.recipe, recipe)})")
@@ -252,13 +255,22 @@ def _report_epochs(search: _Search, trial: optuna.Trial, fold: Path) -> None:
 
     Pruning goes by all of them. Of a score little is known before the end: loss stands for loss,
     accuracy for any other metric.
+
+    Raises:
+        optuna.TrialPruned: they are worse than those of other trials, and there are more to come.
     """
+    import optuna
+
     value = "valid_loss" if lower_is_better(search.metric) else "valid_accuracy"
     reported = search.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-    for line in (fold / METRICS).read_text(encoding="utf-8").splitlines():
+    path = fold / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
         epoch = json.loads(line)
         if epoch["epoch"] not in reported:
             trial.report(epoch[value], epoch["epoch"])
+    if len(lines) < search.recipe.epochs and trial.should_prune():
+        raise optuna.TrialPruned
 
 
 def _score(search: _Search, run: Run) -> float:

@@ -8,17 +8,20 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from pipeline.errors import BudgetError, ConfigError
+from pipeline.refine.space import suggest
 from pipeline.stages.chain import run_until
 from pipeline.stages.push import push
 from pipeline.stages.settings import Settings
 from pipeline.stages.tune import tune
 from pipeline.training.recipes import make_recipe
-from tests.stages.commands import REPOSITORY
+from pipeline.training.seeds import derive_seed
+from tests.stages.commands import REPOSITORY, write_digit_images
 
 
 def settings_at(root: Path) -> Settings:
@@ -27,8 +30,8 @@ def settings_at(root: Path) -> Settings:
     )
 
 
-def trials_at(root: Path) -> list[optuna.trial.FrozenTrial]:
-    found = list(root.glob("submissions/digits/tune-*/study.db"))
+def trials_at(root: Path, competition: str = "digits") -> list[optuna.trial.FrozenTrial]:
+    found = list(root.glob(f"submissions/{competition}/tune-*/study.db"))
     if not found:
         return []
     return optuna.load_study(study_name="tune", storage=f"sqlite:///{found[0]}").trials
@@ -73,6 +76,46 @@ def test_a_killed_search_goes_on_and_its_best_can_be_trained(
     run_until("train", saved)
     with pytest.raises(ConfigError, match="a kernel cannot read that file"):
         push(saved)
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing of the command runs after it."""
+
+
+def test_a_kill_between_two_suggested_values_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        competition="mine",
+        model="nntrain-cnn",
+        recipe="smoke",
+        set="compile=off threads=1",
+        execution="folded",
+        folds=2,
+        root=tmp_path,
+    )
+    write_digit_images(tmp_path / "data/mine/raw", train=60, test=2)
+    suggest_float = optuna.Trial.suggest_float
+
+    def suggest_or_be_killed(trial: optuna.Trial, name: str, *limits: float, **options: Any) -> Any:
+        if name == "warmup":
+            raise KilledError
+        return suggest_float(trial, name, *limits, **options)
+
+    for trials in (1, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(optuna.Trial, "suggest_float", suggest_or_be_killed)
+            with pytest.raises(KilledError):
+                tune(settings, trials=trials)
+        tune(settings, trials=trials)
+
+    own, found = asdict(make_recipe("smoke")), trials_at(tmp_path, "mine")
+    assert [len(trial.params) for trial in found] == [3, 8, 3, 8]
+    assert found[1].params.items() <= own.items()
+    sampler = optuna.samplers.TPESampler(seed=derive_seed(0, "tune", 1) % 2**32)
+    never_killed = optuna.create_study(sampler=sampler).ask()
+    suggest(never_killed, own)
+    assert found[3].params == never_killed.params
 
 
 def test_a_budget_that_ends_at_once_says_so(tmp_path: Path) -> None:
