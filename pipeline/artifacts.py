@@ -137,6 +137,8 @@ def resumable_folder(path: Path, checkpoint: str) -> Iterator[Path]:
         unfinished = unfinished_folder(path)
         unfinished.mkdir(parents=True, exist_ok=True)
         (unfinished / MANIFEST).unlink(missing_ok=True)  # of a build that was killed at its end
+        for cut in unfinished.glob(".*.partial"):  # by a kill in `write_whole`
+            cut.unlink()
         yield unfinished
         write_manifest(unfinished, left_out=checkpoint)
         replace_folder(unfinished, path)
