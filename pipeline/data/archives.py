@@ -66,6 +66,7 @@ def unpack_archives(folder: Path) -> list[str]:
         DataError: as `extract_archive`; the archive stays where it was.
         StorageError: as `extract_archive`.
     """
+    _remove_cut(folder)
     with read_errors(folder):
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     if len(entries) == 1 and is_archive(entries[0]):
@@ -173,6 +174,15 @@ def _created(folder: Path) -> Iterator[None]:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _remove_cut(folder: Path) -> None:
+    """Remove what killed extractions left: half an archive in it would be taken for a damaged one.
+
+    Call it while no other extraction runs.
+    """
+    for left_over in list(folder.rglob(".????????.partial")):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 @contextmanager

@@ -265,6 +265,22 @@ def test_archives_put_there_by_hand_are_unpacked(tmp_path):
     assert (raw / "bad.zip").exists()
 
 
+def test_what_a_killed_extraction_left_is_removed(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"a")
+    (tmp_path / "b.zip").write_bytes(zip_bytes({"train.zip": zip_bytes({"1.jpg": b"1"})}))
+    child = os.fork()
+    if not child:
+        archives._Budget.take = lambda *_: os._exit(9)  # with the file created and nothing in it
+        unpack_archives(tmp_path)
+    os.waitpid(child, 0)
+    assert [path.name for path in tmp_path.glob(".*.partial/*")] == ["train.zip"]
+
+    assert unpack_archives(tmp_path) == ["b.zip"]
+
+    assert files_under(tmp_path) == {"a.csv": b"a", "b/train/1.jpg": b"1"}
+    assert list(tmp_path.glob(".*")) == []
+
+
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, tiny_disk):
     archive = tmp_path / "a.zip"
     archive.write_bytes(zip_bytes({f"{i}.bin": os.urandom(300_000) for i in range(6)}))
