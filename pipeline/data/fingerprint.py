@@ -30,8 +30,9 @@ def file_hashes(raw: Path) -> dict[str, str]:
 
 
 def raw_fingerprint(raw: Path) -> str:
-    """One hash of every file's name and content."""
-    return content_key(file_hashes(raw))
+    """One hash of every file's name and content; hidden files, which no layout reads, left out."""
+    hashes = file_hashes(raw)
+    return content_key({name: value for name, value in hashes.items() if not _is_hidden(name)})
 
 
 def known_fingerprint(raw: Path) -> str | None:
@@ -46,10 +47,17 @@ def known_fingerprint(raw: Path) -> str | None:
         hashes = {}
         for path in _files(raw):
             name = path.relative_to(raw).as_posix()
+            if _is_hidden(name):
+                continue
             if not _is_unchanged(path, known.get(name)):
                 return None
             hashes[name] = known[name][2]
     return content_key(hashes)
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file, or a folder on the way to it, is hidden, as what file managers leave is."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _memory(raw: Path) -> Path:

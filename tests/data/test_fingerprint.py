@@ -2,7 +2,7 @@
 
 import os
 
-from pipeline.data.fingerprint import known_fingerprint, raw_fingerprint
+from pipeline.data.fingerprint import file_hashes, known_fingerprint, raw_fingerprint
 
 
 def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
@@ -22,3 +22,19 @@ def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
     assert known_fingerprint(raw) == read
     os.utime(raw / "train/a.png", ns=(0, 1))
     assert known_fingerprint(raw) is None
+
+
+def test_hidden_files_which_no_layout_reads_change_nothing(tmp_path):
+    """A look into the folder with a file manager, or a notebook beside it, makes nothing anew."""
+    raw = tmp_path / "raw"
+    (raw / "train").mkdir(parents=True)
+    (raw / "train/a.png").write_bytes(b"a")
+    read = raw_fingerprint(raw)
+
+    (raw / "train/.DS_Store").write_bytes(b"icons")
+    (raw / ".ipynb_checkpoints").mkdir()
+    (raw / ".ipynb_checkpoints/a.ipynb").write_bytes(b"{}")
+
+    assert known_fingerprint(raw) == read
+    assert raw_fingerprint(raw) == read
+    assert "train/.DS_Store" in file_hashes(raw)
