@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -274,12 +275,22 @@ def _report_epochs(search: _Search, trial: optuna.Trial, fold: Path) -> None:
 
 
 def _score(search: _Search, run: Run) -> float:
-    """The competition's metric of the fold's out-of-fold predictions."""
+    """The competition's metric of the fold's out-of-fold predictions.
+
+    Raises:
+        ConfigError: it is undefined on these images.
+    """
     table = read_probabilities(run.fold(FOLD) / OUT_OF_FOLD)
     row_of = {name: row for row, name in enumerate(search.data.train.ids)}
     rows = np.array([row_of[name] for name in table.index])
     truth = search.data.train.known_labels().numpy()[rows]
-    return score(search.metric, truth, table.to_numpy())
+    value = score(search.metric, truth, table.to_numpy())
+    if not math.isfinite(value):
+        raise ConfigError(
+            f"{search.metric} is undefined on the {len(truth)} validation images of fold {FOLD}, "
+            "so no trial can have a score; choose another FOLDS, FOLD_SEED or group_column"
+        )
+    return value
 
 
 def _changed(own: Recipe, recipe: Recipe) -> str:

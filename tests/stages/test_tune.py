@@ -78,6 +78,31 @@ def test_a_killed_search_goes_on_and_its_best_can_be_trained(
         push(saved)
 
 
+def mine_at(root: Path) -> Settings:
+    """A search of little cost, on a competition of 60 images in `root`."""
+    write_digit_images(root / "data/mine/raw", train=60, test=2)
+    return Settings(
+        competition="mine",
+        model="nntrain-cnn",
+        recipe="smoke",
+        set="compile=off threads=1",
+        execution="folded",
+        folds=2,
+        root=root,
+    )
+
+
+def test_a_metric_that_is_undefined_on_the_fold_ends_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.tune.score", lambda *_: float("nan"))
+
+    with pytest.raises(ConfigError, match="accuracy is undefined on the 30 validation images of f"):
+        tune(mine_at(tmp_path), trials=2)
+
+    assert len(trials_at(tmp_path, "mine")) == 1
+
+
 class KilledError(BaseException):
     """Stands for a kill: nothing of the command runs after it."""
 
@@ -85,16 +110,7 @@ class KilledError(BaseException):
 def test_a_kill_between_two_suggested_values_changes_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(
-        competition="mine",
-        model="nntrain-cnn",
-        recipe="smoke",
-        set="compile=off threads=1",
-        execution="folded",
-        folds=2,
-        root=tmp_path,
-    )
-    write_digit_images(tmp_path / "data/mine/raw", train=60, test=2)
+    settings = mine_at(tmp_path)
     suggest_float = optuna.Trial.suggest_float
 
     def suggest_or_be_killed(trial: optuna.Trial, name: str, *limits: float, **options: Any) -> Any:
