@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.competition import Competition, DataSpec, SubmissionSpec
-from pipeline.data.layouts import mirror_reason, read_layout
+from pipeline.data.layouts import RawPart, mirror_reason, read_layout
+from pipeline.data.layouts.labels import checked_labels
 from pipeline.data.submission import read_form
 from pipeline.errors import ConfigError, DataError
 
@@ -236,6 +237,17 @@ def test_mirroring_is_decided_by_the_class_names(tmp_path, names, said, mirrored
     data = read_layout(tmp_path, definition)
     assert data.competition.data.mirror is mirrored
     assert why in mirror_reason(definition, data.classes)
+
+
+def test_classes_of_one_number_have_one_order_in_every_process():
+    """Where "01" and "1" are two classes; sets are ordered by chance, anew in each process."""
+    names = [f"{zeros}{number}" for number in range(12, 0, -1) for zeros in ("", "000", "0", "00")]
+    part = RawPart([str(row) for row in range(len(names))], [], names)
+
+    _, competition = checked_labels(part, PETS)
+
+    assert competition.classes[:6] == ("0001", "001", "01", "1", "0002", "002")
+    assert competition.classes[-1] == "12"
 
 
 # --- what must be asked for ---------------------------------------------------------------------

@@ -33,7 +33,7 @@ def checked_labels(train: RawPart, competition: Competition) -> tuple[RawPart, C
         _check_one_each(sets, train.ids)
     found = {name for labels in sets for name in labels}
     columns = competition.data.label_columns
-    classes = competition.classes or columns or tuple(sorted(found, key=_natural))
+    classes = competition.classes or columns or tuple(sorted(sorted(found), key=_natural))
     names = _class_names([name for labels in sets for name in labels], classes)
     sets = _regrouped(names, sets)
     _check_classes(sets, train.ids, classes, competition)
