@@ -37,6 +37,7 @@ RATIO_FLOOR_BYTES = 64 * 2**20
 MAX_DEPTH = 4
 
 _LEFT_BY_DESKTOPS = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}
+_WHOLE = ".whole"  # ends the name of a folder of all that an archive holds
 _UNUSABLE_NAME_ERRNOS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
@@ -69,10 +70,12 @@ def unpack_archives(folder: Path) -> list[str]:
     _remove_cut(folder)
     with read_errors(folder):
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    if len(entries) == 1 and is_archive(entries[0]):
-        extract_archive(entries[0], folder)
-        entries[0].unlink()
-        return [entries[0].name]
+    begun = [folder / path.name[1:].removesuffix(_WHOLE) for path in folder.glob(f".*{_WHOLE}")]
+    if begun or (len(entries) == 1 and is_archive(entries[0])):
+        only = (begun or entries)[0]
+        with storage_errors(folder):
+            _replace_beside_nothing(only)
+        return [only.name]
     found = _archives_under(folder)
     for archive in found:
         name = archive.relative_to(folder).as_posix()
@@ -157,6 +160,23 @@ def _replace_by_content(archive: Path, label: str, budget: _Budget, depth: int) 
         target = archive.parent if is_one_of_that_name else archive.parent / name
         _move_into(staging, target, label)
     archive.unlink()
+
+
+def _replace_beside_nothing(archive: Path) -> None:
+    """Unpack `archive` straight into its folder and remove it.
+
+    All of its content is there before any is moved: what a kill leaves says what is still to move,
+    and to where.
+    """
+    whole = archive.with_name(f".{archive.name}{_WHOLE}")
+    if not whole.is_dir():
+        with _staging(archive.parent) as staging:
+            _unpack(archive, staging, archive.name, _Budget(archive), depth=0)
+            _check_conflicts(staging, archive.parent, archive.name)
+            staging.rename(whole)
+    _merge(whole, archive.parent)
+    archive.unlink(missing_ok=True)
+    shutil.rmtree(whole)
 
 
 def _archives_under(folder: Path) -> list[Path]:
@@ -255,13 +275,17 @@ def _safe_parts(name: str, label: str) -> tuple[str, ...]:
 
 def _move_into(source: Path, target: Path, label: str) -> None:
     """Move everything in `source` to `target`, merging folders; checked before the first move."""
+    _check_conflicts(source, target, label)
+    _merge(source, target)
+
+
+def _check_conflicts(source: Path, target: Path, label: str) -> None:
     conflict = next(_conflicts(source, target), None)
     if conflict is not None:
         raise DataError(
             f"{label}: {conflict.name!r} is already at {conflict} with another content; "
             "remove one of the two"
         )
-    _merge(source, target)
 
 
 def _conflicts(source: Path, target: Path) -> Iterator[Path]:

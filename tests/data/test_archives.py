@@ -281,6 +281,25 @@ def test_what_a_killed_extraction_left_is_removed(tmp_path):
     assert list(tmp_path.glob(".*")) == []
 
 
+@pytest.mark.parametrize("moves", range(4))
+def test_a_kill_while_the_content_is_moved_leaves_the_rest_to_be_moved(tmp_path, moves):
+    content = {"train/1.jpg": b"1", "test/2.jpg": b"2", "a.csv": b"a"}
+    (tmp_path / "all.zip").write_bytes(zip_bytes(content))
+    child = os.fork()
+    if not child:
+        move, left = os.replace, iter(range(moves))
+        os.replace = lambda *paths: os._exit(9) if next(left, None) is None else move(*paths)
+        Path.unlink = lambda *_, **__: os._exit(9)
+        unpack_archives(tmp_path)
+    os.waitpid(child, 0)
+    assert len([path for path in tmp_path.iterdir() if path.name[0] != "."]) == 1 + moves
+
+    assert unpack_archives(tmp_path) == ["all.zip"]
+
+    assert files_under(tmp_path) == content
+    assert unpack_archives(tmp_path) == list(tmp_path.glob(".*")) == []
+
+
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, tiny_disk):
     archive = tmp_path / "a.zip"
     archive.write_bytes(zip_bytes({f"{i}.bin": os.urandom(300_000) for i in range(6)}))
