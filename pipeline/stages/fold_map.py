@@ -54,7 +54,7 @@ def planned_fold_map(settings: Settings, competition: Competition, part: Part) -
     if path.exists():
         read_folds(path, part.ids)  # a damaged map is named here, before it decides anything
         return FoldMap(path, path.read_bytes())
-    fold = assign_folds(labels, groups, settings.folds, settings.fold_seed)
+    fold = assign_folds(labels, groups, settings.folds, settings.fold_seed, competition.classes)
     return FoldMap(path, folds_csv(part.ids, fold))
 
 

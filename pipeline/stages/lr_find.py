@@ -76,7 +76,9 @@ def _fold(
     settings: Settings, competition: Competition, data: TensorCache, device: torch.device
 ) -> FoldData:
     labels = data.train.known_labels()
-    numbers = assign_folds(labels.numpy(), data.train.groups, settings.folds, settings.fold_seed)
+    numbers = assign_folds(
+        labels.numpy(), data.train.groups, settings.folds, settings.fold_seed, data.classes
+    )
     images = near(data.train.images, device)
     return FoldData(
         images=images,

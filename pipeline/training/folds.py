@@ -14,11 +14,16 @@ from pipeline.training.stratify import multi_label_folds
 
 
 def assign_folds(
-    labels: np.ndarray, groups: Sequence[str] | None, folds: int, seed: int
+    labels: np.ndarray,
+    groups: Sequence[str] | None,
+    folds: int,
+    seed: int,
+    classes: Sequence[str] = (),
 ) -> np.ndarray:
     """Fold number int64 [N] per image: stratified by label; a group never spans two folds.
 
-    `labels` are class numbers int64 [N] or, where an image may have several, bool [N, classes].
+    `labels` are class numbers int64 [N] or, where an image may have several, bool [N, classes];
+    `classes` are their names, for messages.
 
     Raises:
         ConfigError: fewer than two folds, or a class or the groups are too few for so many.
@@ -29,15 +34,27 @@ def assign_folds(
     counts = members.sum(axis=0)
     rarest = int(np.where(counts > 0, counts, counts.max()).argmin())
     if counts[rarest] < folds:
-        raise ConfigError(f"FOLDS={folds}: class number {rarest} has only {counts[rarest]} images")
+        few = int(((counts > 0) & (counts < folds)).sum())
+        raise ConfigError(
+            f"FOLDS={folds}: {few} of {len(counts)} classes have fewer images, least class "
+            f"{_called(rarest, classes)} with {counts[rarest]}; choose fewer folds, add images, or "
+            "leave that class out"
+        )
     if groups is not None and len(set(groups)) < folds:
-        raise ConfigError(f"FOLDS={folds}: there are only {len(set(groups))} groups")
+        raise ConfigError(
+            f"FOLDS={folds}: there are only {len(set(groups))} groups; choose fewer folds, or "
+            "another `[data] group_column`"
+        )
     if labels.ndim == 2:
         fold = multi_label_folds(labels, groups, folds, seed)
     else:
         fold = _single_label_folds(labels, groups, folds, seed)
-    _check_every_class_is_trained_on(members, fold, folds)
+    _check_every_class_is_trained_on(members, fold, folds, classes)
     return fold
+
+
+def _called(number: int, classes: Sequence[str]) -> str:
+    return repr(classes[number]) if classes else f"number {number}"
 
 
 def _single_label_folds(
@@ -54,15 +71,18 @@ def _single_label_folds(
     return fold
 
 
-def _check_every_class_is_trained_on(members: np.ndarray, fold: np.ndarray, folds: int) -> None:
+def _check_every_class_is_trained_on(
+    members: np.ndarray, fold: np.ndarray, folds: int, classes: Sequence[str]
+) -> None:
     """Groups can put a whole class into one fold."""
     present = members.any(axis=0)
     for number in range(folds):
         absent = np.flatnonzero(present & ~members[fold != number].any(axis=0))
         if len(absent):
             raise ConfigError(
-                f"FOLDS={folds}: without fold {number} no image of class number {absent[0]} is "
-                "left to train on; choose another FOLDS, FOLD_SEED or group_column"
+                f"FOLDS={folds}: without fold {number} no image of class "
+                f"{_called(absent[0], classes)} is left to train on; choose another FOLDS, "
+                "FOLD_SEED or group_column"
             )
 
 

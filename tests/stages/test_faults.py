@@ -74,7 +74,7 @@ def test_an_unknown_name_lists_the_choices(
 def test_too_many_folds(here: Command, raw: Path) -> None:
     outcome = here("train", "--competition", "my-digits", "--folds", "500")
 
-    assert_fails(outcome, 2, "FOLDS=500", "has only")
+    assert_fails(outcome, 2, "FOLDS=500", "have fewer images")
 
 
 def test_a_corrupt_image_is_named(here: Command, raw: Path, tmp_path: Path) -> None:

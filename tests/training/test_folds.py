@@ -61,13 +61,24 @@ def test_groups_of_images_with_several_labels_stay_whole():
     ("labels", "groups", "folds", "message"),
     [
         ([0, 1] * 9, None, 1, "FOLDS=1: out-of-fold scores need at least 2"),
-        ([0] * 9 + [1] * 3, None, 5, "FOLDS=5: class number 1 has only 3 images"),
-        ([0, 1] * 9, ["a", "b", "c"] * 6, 5, "FOLDS=5: there are only 3 groups"),
+        (
+            [0] * 9 + [1] * 3 + [2] * 4,
+            None,
+            5,
+            "FOLDS=5: 2 of 3 classes have fewer images, least class 'dog' with 3; choose fewer fol",
+        ),
+        ([0, 1] * 9, ["a", "b", "c"] * 6, 5, "there are only 3 groups; choose fewer folds, or"),
+        (
+            [0] * 6 + [1] * 6,
+            ["a"] * 6 + ["b", "c"] * 3,
+            3,
+            "without fold . no image of class 'cat' is left to train on; choose another FOLDS",
+        ),
     ],
 )
 def test_folds_that_do_not_fit_are_refused(labels, groups, folds, message):
     with pytest.raises(ConfigError, match=message):
-        assign_folds(np.array(labels), groups, folds, seed=0)
+        assign_folds(np.array(labels), groups, folds, seed=0, classes=["cat", "dog", "cow"])
 
 
 def test_a_map_is_joined_by_id_not_by_position(tmp_path):
