@@ -40,7 +40,7 @@ def _git(*arguments: str) -> str | None:
         result = subprocess.run(
             ["git", *arguments], capture_output=True, text=True, check=False, timeout=20
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None
 
