@@ -36,7 +36,7 @@ from pipeline.refine.refinement import (
     nested,
 )
 from pipeline.refine.temperature import Temperature
-from pipeline.stages.members import REFINE_VERSION, Member, open_member
+from pipeline.stages.members import REFINE_VERSION, Member, open_member, predict_missing
 from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.provenance import provenance
 from pipeline.stages.train import cross_validation
@@ -164,6 +164,7 @@ def _source(
         for source in member.record[MADE_FROM]
     ]
     for made, source in zip(made_from, member.record[MADE_FROM], strict=True):
+        predict_missing(workspace, made)
         if made.hashes() != source:
             raise DataError(
                 f"{member.name} was made from other predictions than those that {made.name} has "

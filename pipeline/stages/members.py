@@ -118,7 +118,7 @@ def open_members(
         _check_no_decision(member)
         member.out_of_fold  # noqa: B018  read, and refused where it does not fit
         _check_folds(members[0], member)
-        _predict(workspace, member)
+        predict_missing(workspace, member)
         member.test  # noqa: B018
     return members
 
@@ -233,7 +233,13 @@ def _check_folds(first: Member, other: Member) -> None:
     )
 
 
-def _predict(workspace: Workspace, member: Member) -> None:
+def predict_missing(workspace: Workspace, member: Member) -> None:
+    """Predict the test images, unless the member's predictions are there.
+
+    Raises:
+        ConfigError: it was made from other runs.
+        DataError: its cache or a fold is damaged.
+    """
     if not (member.folder / PREDICTIONS).exists():
         predict(
             member.folder, workspace.caches(member.record["competition"]) / member.record["cache"]

@@ -157,6 +157,10 @@ def test_runs_that_do_not_fit_are_refused_by_name(refinery: Refinery) -> None:
 def test_what_a_derived_run_was_made_from_must_be_there(refinery: Refinery) -> None:
     folder = blend(refinery.settings, "all", "equal")
     path = refinery.folder(refinery.runs[0]) / "test.csv"
+    before = path.read_bytes()
+    path.unlink()  # as the advice is where it is damaged
+    shutil.rmtree(thresholds(refinery.with_run(folder.name)))
+    assert path.read_bytes() == before
     changed = read(path)
     changed.iloc[0] = 0.1
     changed.to_csv(path)
