@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,11 @@ def _roc_auc(truth: Truth, probabilities: Probabilities) -> float:
         probabilities = probabilities[:, 1]
     elif truth.ndim == 1:
         truth = truth[:, None] == np.arange(probabilities.shape[1])
-    return float(_scikit_learn().roc_auc_score(truth, probabilities, average="macro"))
+    from sklearn.exceptions import UndefinedMetricWarning  # slow to import
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # who asks says it better
+        return float(_scikit_learn().roc_auc_score(truth, probabilities, average="macro"))
 
 
 def _top(truth: Truth, ranking: Answers) -> float:
