@@ -29,8 +29,9 @@ def scrub(text: str, environment: Mapping[str, str]) -> str:
 def _access_tokens(environment: Mapping[str, str]) -> list[str]:
     tokens = []
     if value := environment.get("KAGGLE_API_TOKEN", ""):
-        # The variable holds the token itself or the path of a file that holds it.
-        tokens.append(_read(Path(value)) or value)
+        # The variable holds the token itself or the path of a file that holds it. A line's end
+        # that was copied with it is no part of it: in a text it would be written another way.
+        tokens.append(_read(Path(value)) or value.strip())
     folder = _home(environment) / ".kaggle"
     tokens += [_read(folder / name) for name in ("access_token", "access_token.txt")]
     return [token for token in tokens if token]
@@ -44,10 +45,10 @@ def _legacy_keys(environment: Mapping[str, str]) -> list[str]:
         for name in ("username", "key")
         if f"KAGGLE_{name.upper()}" in environment
     }
-    username, key = values.get("username"), values.get("key")
-    if not username or not key:
+    username, key = values.get("username"), values.get("key", "")
+    if not username or not key.strip():
         return []
-    return [key, base64.b64encode(f"{username}:{key}".encode()).decode()]
+    return [key.strip(), base64.b64encode(f"{username}:{key}".encode()).decode()]
 
 
 def _oauth_tokens(environment: Mapping[str, str]) -> list[str]:

@@ -62,6 +62,15 @@ def test_token_in_a_named_file(tmp_path: Path) -> None:
     assert known_secrets({"HOME": str(tmp_path), "KAGGLE_API_TOKEN": path}) == [TOKEN]
 
 
+def test_line_ends_are_no_part_of_a_secret(tmp_path: Path) -> None:
+    variables = {
+        "KAGGLE_API_TOKEN": f"{TOKEN}\n",
+        "KAGGLE_USERNAME": "me",
+        "KAGGLE_KEY": f"{KEY}\n",
+    }
+    assert {TOKEN, KEY} <= set(known_secrets({"HOME": str(tmp_path), **variables}))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -83,6 +83,19 @@ def test_a_verdict_shows_no_secret(client: KaggleClient, server: FaultServer) ->
     assert client.submission(1).error == "bad file of ***"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_token_with_a_line_end_is_not_shown(
+    server: FaultServer, tmp_path: Path, end: str
+) -> None:
+    """HTTP refuses it, and says what it refused."""
+    endpoint = endpoints(server, tmp_path)[1]
+    endpoint.environment["KAGGLE_API_TOKEN"] = TOKEN + end
+    with KaggleClient(endpoint) as client, pytest.raises(PipelineError) as caught:
+        client.limits(COMPETITION)
+    assert f"Bearer ***{ascii(end)[1:-1]}" in str(caught.value)
+    check(str(caught.value))
+
+
 def test_a_dying_client_shows_no_secret(endpoint: Endpoint, tmp_path: Path) -> None:
     """Its last words reach the user, so they are cleaned."""
     package = tmp_path / "broken" / "kaggle"
