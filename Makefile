@@ -41,7 +41,7 @@ PIPELINE := $(VENV)/bin/python -m pipeline
 OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --recipe '$(RECIPE)' \
 	--size '$(SIZE)' --folds '$(FOLDS)' --seed '$(SEED)' --fold-seed '$(FOLD_SEED)' \
 	--weights '$(WEIGHTS)' --host '$(HOST)' --execution '$(EXECUTION)' --set '$(SET)' \
-	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE),--force)
+	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE:0=),--force)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup download preprocess train predict submission submit export lr-find audit report status verify sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint types pins
@@ -74,7 +74,7 @@ export: ## write the trained, fused network of every fold as ONNX
 lr-find: ## suggest a learning rate for CONV, MODEL and RECIPE by a range test, with a plot
 
 audit: $(VENV)/installed ## copies, suspect labels, train against test: what to know before trusting the data
-	@$(PIPELINE) audit $(OPTIONS) $(if $(GROUP),--group)
+	@$(PIPELINE) audit $(OPTIONS) $(if $(GROUP:0=),--group)
 
 report: $(VENV)/installed ## what RUN (by default that of the settings) is worth, as one HTML page; RUNS=all: every run
 	@$(PIPELINE) report $(OPTIONS) $(if $(filter command line environment,$(origin RUNS)),--runs '$(RUNS)')
@@ -121,7 +121,7 @@ summary: $(VENV)/installed ## shapes, parameters and multiply-accumulates of MOD
 	@$(PIPELINE) summary --model '$(MODEL)' --conv '$(CONV)'
 
 profile: $(VENV)/installed ## time and memory of every convolution and execution, beside the standard one
-	@$(PIPELINE) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE),--compile)
+	@$(PIPELINE) profile --models '$(MODELS)' --convs '$(CONVS)' --device '$(DEVICE)' $(if $(COMPILE:0=),--compile)
 
 bench: $(VENV)/installed ## epochs of the training engine beside a plain published-style loop
 	@$(PIPELINE) bench $(OPTIONS) $(if $(GROWTH:0=),,--no-growth)
