@@ -67,7 +67,7 @@ def push(settings: Settings, *, via: Via = "file") -> None:
         while not folder.record.fetched:
             with only_command(settings.workspace):
                 _push(client, settings, folder, hours)
-            _wait(client, folder)
+            _wait(client, settings, folder)
             with only_command(settings.workspace):
                 _fetch(client, folder)
         with only_command(settings.workspace):
@@ -222,8 +222,8 @@ def _write_copy(client: KaggleClient, folder: PushFolder, hours: float) -> Path:
     return copy
 
 
-def _wait(client: KaggleClient, folder: PushFolder) -> None:
-    """Wait for the kernel to end.
+def _wait(client: KaggleClient, settings: Settings, folder: PushFolder) -> None:
+    """Wait for the kernel to end, and note it unless another command has gone on from there.
 
     Raises:
         HostError: it failed, now or in an earlier command.
@@ -234,11 +234,14 @@ def _wait(client: KaggleClient, folder: PushFolder) -> None:
     if record.state or record.pushed is None:
         return
     status = wait_for_kernel(client, record.pushed, folder.path)
-    if status.state == "COMPLETE":
-        folder.update(state=status.state)
-        return
-    reason = status.message or "the host gives no reason"
-    raise _failed(client, folder, f"{record.pushed} ended as {status.state} ({reason})")
+    with only_command(settings.workspace):
+        if folder.record.pushed != record.pushed:
+            return
+        if status.state == "COMPLETE":
+            folder.update(state=status.state)
+            return
+        reason = status.message or "the host gives no reason"
+        raise _failed(client, folder, f"{record.pushed} ended as {status.state} ({reason})")
 
 
 def _failed(client: KaggleClient, folder: PushFolder, what: str) -> HostError:
@@ -249,7 +252,7 @@ def _failed(client: KaggleClient, folder: PushFolder, what: str) -> HostError:
 
 def _fetch(client: KaggleClient, folder: PushFolder) -> None:
     record = folder.record
-    if record.fetched or record.pushed is None:
+    if record.fetched or record.pushed is None or record.state is None:
         return
     try:
         fetch_run(client, record.pushed, folder.path, record.commit)

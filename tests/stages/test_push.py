@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import stamina
 
+from pipeline.client.client import KaggleClient
+from pipeline.client.kernels import KernelStatus, KernelVersion
 from pipeline.errors import AccessError, ConfigError, HostError, LimitError, SubmissionError
 from pipeline.host.state import State
 from pipeline.stages import hosts, kernel_session, submit
@@ -206,6 +208,28 @@ def test_sessions_that_are_too_short_are_gone_on_with(
     assert upload["kernel"] == "alice/digits-subkernel/3"
     checkout.push()
     assert len(kernels.saved) == 3
+
+
+def test_two_pushes_at_once_wait_for_the_session_that_either_pushed(
+    server: FaultServer, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.book.kernels.unfinished = {1: unfinished_outputs(3)}
+    waits: list[str] = []
+
+    def wait(client: KaggleClient, pushed: KernelVersion, folder: Path) -> KernelStatus:
+        waits.append(str(pushed)[-2:])
+        if len(waits) == 1:  # the other command sees the end of the session first
+            with pytest.raises(KeyboardInterrupt):
+                checkout.push()
+        elif len(waits) == 3:
+            raise KeyboardInterrupt
+        return kernel_session.wait_for_kernel(client, pushed, folder)
+
+    monkeypatch.setattr("pipeline.stages.push.wait_for_kernel", wait)
+    checkout.push()
+    assert waits == ["/1", "/1", "/2", "/2"]
+    assert len(server.book.kernels.saved) == 2
+    assert [upload["kernel"] for upload in checkout.uploads] == ["alice/digits-subkernel/2"]
 
 
 @pytest.mark.parametrize("force", [False, pytest.param(True, marks=pytest.mark.soak)])
