@@ -307,4 +307,5 @@ def _submit(
         submit_run(client, workspace, form, candidate, force=force, via=via)
     finally:
         upload = uploaded_as(workspace, candidate, record.instance)
-        folder.update(submission=upload.ref if upload else None)
+        if upload and (not force or upload.kernel == str(record.pushed)):
+            folder.update(submission=upload.ref)

@@ -121,6 +121,19 @@ def test_force_pushes_and_submits_again(server: FaultServer, checkout: Checkout)
     assert [upload["kernel"][-2:] for upload in checkout.uploads] == ["/1", "/2"]
 
 
+def test_forced_push_without_a_submission_left_is_not_pushed_again(
+    server: FaultServer, checkout: Checkout
+) -> None:
+    checkout.push()
+    server.book.today = server.book.allowed_a_day
+    with pytest.raises(LimitError, match="no more submissions today"):
+        checkout.push(force=True)
+    server.book.today = 0
+    checkout.push(force=True)
+    assert len(server.book.kernels.saved) == 2
+    assert [upload["kernel"][-2:] for upload in checkout.uploads] == ["/1", "/2"]
+
+
 def test_lost_record_is_found_on_the_host(
     server: FaultServer, checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
