@@ -128,7 +128,7 @@ def _check_unchanged(raw: Path) -> int:
 
 def _fetch(client: KaggleClient, competition: str, raw: Path) -> None:
     listed = client.files(competition)
-    _check_space(raw, listed)
+    _check_space(raw, listed, _received(raw, client.endpoint))
     with _received_so_far(raw, client.endpoint) as folder:
         with _progress_bar(competition) as on_progress:
             archive = client.download(competition, folder, on_progress)
@@ -140,9 +140,10 @@ def _fetch(client: KaggleClient, competition: str, raw: Path) -> None:
     say("download", f"done: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, in {raw}")
 
 
-def _check_space(raw: Path, listed: list[RemoteFile]) -> None:
-    """There must be room for the archive and for what it holds."""
+def _check_space(raw: Path, listed: list[RemoteFile], received: Path) -> None:
+    """There must be room for what of the archive is not `received`, and for what it holds."""
     needed = 2 * sum(file.size for file in listed)
+    needed -= sum(file.stat().st_size for file in received.glob("*"))
     folder = next(parent for parent in raw.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -152,13 +153,17 @@ def _check_space(raw: Path, listed: list[RemoteFile]) -> None:
         )
 
 
+def _received(raw: Path, endpoint: Endpoint) -> Path:
+    return raw.with_name(f".download-{endpoint.instance}")
+
+
 @contextmanager
 def _received_so_far(raw: Path, endpoint: Endpoint) -> Iterator[Path]:
     """A hidden folder for the archive: removed in the end, kept where a rerun can continue.
 
     The client resumes a partial file only if the host still has the same one.
     """
-    folder = raw.with_name(f".download-{endpoint.instance}")
+    folder = _received(raw, endpoint)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -190,6 +191,21 @@ def test_too_little_space_is_said_before_the_download(
     with pytest.raises(StorageError, match=r"needs about \d+ MiB and \d+ MiB are free"):
         download(workspace, DIGITS, "auto")
     assert server.book.count("DownloadDataFiles") == 0
+
+
+def test_what_was_received_needs_no_space_again(
+    server: FaultServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 3 * 2**20
+    server.book.files = {"big.bin": os.urandom(size)}
+    received = workspace.competition(DIGITS) / f".download-{INSTANCE}"
+    received.mkdir(parents=True)
+    (received / "digits.zip").write_bytes(server.book.zipped()[: size // 2])
+    usage = shutil.disk_usage(workspace.root)
+    free = usage._replace(free=3 * size // 2)
+    monkeypatch.setattr("pipeline.stages.download.shutil.disk_usage", lambda _: free)
+    download(workspace, DIGITS, "local")
+    verify_manifest(workspace.raw(DIGITS))
 
 
 _DOWNLOAD = """
