@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Self
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -18,6 +18,9 @@ from pipeline.host.protocol import EXIT_CODE_HEADER
 API = "/api/v1"
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 1000
+# Every reader of JSON keeps smaller numbers exact, and the database holds a thousandfold of them.
+_NUMBERS_END = 2**53
+_MOST_DIGITS = 15
 
 
 class Message(BaseModel):
@@ -32,6 +35,14 @@ class Message(BaseModel):
         if isinstance(body, dict):
             json.dumps(body, ensure_ascii=False).encode()
         return body
+
+    @model_validator(mode="after")
+    def has_numbers_that_fit(self) -> Self:
+        """JSON's numbers have no end, the database's have one."""
+        for name, value in self:
+            if isinstance(value, int) and abs(value) >= _NUMBERS_END:
+                raise ValueError(f"{name} is larger than every number here")
+        return self
 
 
 class Page(Message):
@@ -50,9 +61,10 @@ class Page(Message):
     def offset(self) -> int:
         """How many items came before; the token is this number."""
         if self.page_token:
-            if not self.page_token.isdecimal():
-                raise HTTPException(400, f"page token {self.page_token!r} is unknown")
-            return int(self.page_token)
+            offset = whole_number(self.page_token)
+            if offset is None:
+                raise HTTPException(400, f"page token {self.page_token[:20]!r} is unknown")
+            return offset
         return (max(self.page or 1, 1) - 1) * self.size
 
     def cut(self, items: list[Any]) -> tuple[list[Any], dict[str, str]]:
@@ -60,6 +72,11 @@ class Page(Message):
         end = self.offset + self.size
         following = {"nextPageToken": str(end)} if end < len(items) else {}
         return items[self.offset : end], following
+
+
+def whole_number(text: str) -> int | None:
+    """The number that `text` spells; None: it spells none, or one that the host cannot have."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def base_url(request: Request) -> str:

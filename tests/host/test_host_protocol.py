@@ -11,7 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pipeline.host.app import MAX_API_BYTES
+from tests.host.pushing import KERNELS, save
 from tests.host.running import API, Caller, Host, as_csv, path_of, send
+
+COMPETITIONS = "competitions.CompetitionApiService"
 
 
 @pytest.fixture
@@ -95,6 +98,34 @@ def test_malformed_body(user: Caller) -> None:
     reply = user.call("GetSubmission", ref="not a number")
     assert reply.status == 400
     assert "ref" in reply.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("service", "method", "body"),
+    [
+        (COMPETITIONS, "GetSubmission", {"ref": 10**30}),
+        (COMPETITIONS, "GetSubmission", {"ref": str(-(10**30))}),
+        (COMPETITIONS, "ListDataFiles", {"page": 2**62}),
+        (COMPETITIONS, "ListDataFiles", {"pageToken": "9" * 5000}),
+        ("blobs.BlobApiService", "StartBlobUpload", {"name": "x", "contentLength": -(10**30)}),
+        (KERNELS, "GetKernel", {"kernelSlug": "some-kernel/" + "9" * 5000}),
+        (KERNELS, "GetKernel", {"kernelSlug": "some-kernel", "versionLabel": f"v{10**30}"}),
+    ],
+)
+def test_numbers_that_no_database_takes(
+    user: Caller, service: str, method: str, body: dict[str, object]
+) -> None:
+    assert save(user, "some-kernel", "1", kernelExecutionType="QUICK_SAVE").status == 200
+    named = {"competitionName": "digits", "userName": user.name}
+    reply = user.call(method, service=service, **(named | body))
+    assert reply.status in (400, 404)
+    assert len(reply.json["message"]) < 200
+
+
+def test_a_source_of_a_version_that_no_kernel_has(user: Caller) -> None:
+    assert save(user, "some-kernel", "1", kernelExecutionType="QUICK_SAVE").status == 200
+    source = f"{user.name}/some-kernel/{10**30}"
+    assert save(user, "other-kernel", "1", kernelDataSources=[source]).status == 400
 
 
 def test_bodies_are_limited(user: Caller, host: Host) -> None:

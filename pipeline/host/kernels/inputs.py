@@ -14,7 +14,7 @@ from pipeline.host.preparation import Preparation
 from pipeline.host.state import State
 
 COMPETITIONS = "competitions"
-_REFERENCE = re.compile(r"([\w-]+)/([\w-]+)(?:/(\d+))?", re.ASCII)
+_REFERENCE = re.compile(r"([\w-]+)/([\w-]+)(?:/(\d{1,15}))?", re.ASCII)
 
 
 class MissingInputError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import PurePosixPath
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -20,6 +19,7 @@ from pipeline.host.wire import API, Message, Page, base_url
 
 MAX_FILE_BYTES = 4 * 2**30
 _SLUG_LENGTHS = range(6, 51)
+_LONGEST_NAME = 255  # bytes, of the file system
 
 router = APIRouter()
 _METHODS = f"{API}/datasets.DatasetApiService"
@@ -82,8 +82,8 @@ def start_blob_upload(
     """Give out a link for one upload."""
     if body.type != "DATASET":
         raise HTTPException(501, f"the local host takes no uploads of type {body.type}")
-    if body.name in {"", ".", ".."} or PurePosixPath(body.name).name != body.name:
-        raise HTTPException(400, f"{body.name!r} cannot be a file name")
+    if not _is_file_name(body.name):
+        raise HTTPException(400, f"{body.name[:_LONGEST_NAME]!r} cannot be a file name")
     if body.content_length > MAX_FILE_BYTES:
         raise HTTPException(
             413, f"{body.name} has {body.content_length} bytes; at most {MAX_FILE_BYTES} are taken"
@@ -191,6 +191,11 @@ def get_dataset(body: DatasetName, user: Caller, services: HostServices) -> dict
         "currentVersionNumber": version.number,
         "lastUpdated": version.created_at,
     }
+
+
+def _is_file_name(name: str) -> bool:
+    plain = name not in {"", ".", ".."} and not {"/", "\0"} & set(name)
+    return plain and len(name.encode()) <= _LONGEST_NAME
 
 
 def _require_owner(owner: str, slug: str, user: User) -> None:

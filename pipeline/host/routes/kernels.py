@@ -17,7 +17,7 @@ from pipeline.host.kernels.log import as_array, read_events
 from pipeline.host.kernels.outputs import OutputFile, output_files
 from pipeline.host.kernels.store import Version
 from pipeline.host.services import Caller, HostServices, Services
-from pipeline.host.wire import API, Message, Page, base_url
+from pipeline.host.wire import API, Message, Page, base_url, whole_number
 
 _SECONDS_BETWEEN_EVENTS = 0.25
 _WAITING = ("QUEUED", "RUNNING")
@@ -175,10 +175,10 @@ def _version(owner: str, slug: str, label: str, user: User, services: Services) 
     version = None
     if not label:
         version = services.kernels.find(user.name, owner, slug)
-    elif label[0] == "v" and label[1:].isdecimal():
-        version = services.kernels.find(user.name, owner, slug, int(label[1:]))
+    elif label[0] == "v" and (number := whole_number(label[1:])) is not None:
+        version = services.kernels.find(user.name, owner, slug, number)
     if version is None:
-        wanted = f"{owner}/{slug}" + (f" version {label!r}" if label else "")
+        wanted = f"{owner}/{slug}" + (f" version {label[:20]!r}" if label else "")
         raise HTTPException(404, f"kernel {wanted} not found on this host, or private")
     return version
 
