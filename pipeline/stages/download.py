@@ -63,7 +63,7 @@ def raw_state(raw: Path, host: str) -> tuple[RawState, str]:
     """
     if _has_own_files(raw):
         return "own", host
-    if not _is_downloaded(raw):
+    if not is_downloaded(raw):
         return "absent", host
     if host == "auto" and _source(raw)["host"] == "kaggle":
         return "downloaded", "kaggle"
@@ -81,20 +81,31 @@ def _has_own_files(raw: Path) -> bool:
         return False
     with read_errors(raw):
         visible = any(not path.name.startswith(".") for path in raw.iterdir())
-    return visible and not _is_downloaded(raw)
+    return visible and not is_downloaded(raw)
 
 
-def _is_downloaded(raw: Path) -> bool:
+def is_downloaded(raw: Path) -> bool:
+    """Whether a raw folder was filled by `download`, and lists its files in our manifest.
+
+    Raises:
+        DataError: a manifest is there that cannot be read.
+    """
     return bool(_source(raw))
 
 
 def _source(raw: Path) -> dict[str, str]:
     if not (raw / MANIFEST).is_file():
         return {}
-    manifest = read_json(raw / MANIFEST)
+    try:
+        manifest = read_json(raw / MANIFEST)
+    except DataError as err:
+        raise DataError(
+            f"{raw / MANIFEST} is not JSON; rename it if it is a file of your own, or delete {raw} "
+            "and rerun to download the files again"
+        ) from err
     # A competition may ship a manifest.json of its own.
     source = manifest.get("source") if isinstance(manifest, dict) else None
-    return source if isinstance(source, dict) else {}
+    return source if isinstance(source, dict) and {"host", "instance"} <= source.keys() else {}
 
 
 def _is_from(raw: Path, choice: HostChoice) -> bool:

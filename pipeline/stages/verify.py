@@ -13,6 +13,7 @@ from pipeline.artifacts import MANIFEST, read_json, sha256_of, verify_manifest
 from pipeline.client.ledger import Ledger
 from pipeline.errors import DataError
 from pipeline.stages.console import say
+from pipeline.stages.download import is_downloaded
 from pipeline.stages.hosts import check_slug
 from pipeline.stages.settings import Settings
 from pipeline.stages.submission import SUBMISSION
@@ -45,7 +46,9 @@ def verify(settings: Settings) -> None:
 def _checks(settings: Settings) -> Iterator[tuple[str, _Check]]:
     """Each artefact's name, and what raises DataError where it is not as it was made."""
     workspace, slug = settings.workspace, settings.competition
-    folders = [workspace.raw(slug), *sorted(workspace.caches(slug).glob("[!.]*"))]
+    raw = workspace.raw(slug)
+    folders = [raw] if is_downloaded(raw) else []  # a person's own files may hold any manifest
+    folders += sorted(workspace.caches(slug).glob("[!.]*"))
     runs = sorted(path.parent for path in workspace.runs(slug).glob(f"*/{RECORD}"))
     for run in runs:
         folders += sorted(run.glob("fold*/"))

@@ -78,17 +78,26 @@ def test_second_run_needs_no_server(
     assert "up to date: 2 files" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("manifest", ["[]", '{"source": {"url": "https://example.org"}}'])
 def test_own_files_are_used_as_they_are(
-    server: FaultServer, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+    server: FaultServer, workspace: Workspace, capsys: pytest.CaptureFixture[str], manifest: str
 ) -> None:
     raw = workspace.raw(DIGITS)
     raw.mkdir(parents=True)
     (raw / "train.csv").write_text("mine")
-    (raw / "manifest.json").write_text("[]")  # a file of the competition, not ours
+    (raw / "manifest.json").write_text(manifest)  # a file of the competition, not ours
     download(workspace, DIGITS, "auto")
-    assert contents(raw) == {"train.csv": b"mine", "manifest.json": b"[]"}
+    assert contents(raw) == {"train.csv": b"mine", "manifest.json": manifest.encode()}
     assert "your own files" in capsys.readouterr().out
     assert server.book.log == []
+
+
+def test_own_manifest_that_cannot_be_read_is_not_to_be_deleted(workspace: Workspace) -> None:
+    raw = workspace.raw(DIGITS)
+    raw.mkdir(parents=True)
+    (raw / "manifest.json").write_text('{"id": 1}\n{"id": 2}\n')
+    with pytest.raises(DataError, match="is not JSON; rename it if it is a file of your own, or"):
+        download(workspace, DIGITS, "auto")
 
 
 def test_files_of_another_host_are_replaced_whole(

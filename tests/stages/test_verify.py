@@ -70,6 +70,17 @@ def test_a_missing_file_is_found(made: Refinery, tmp_path: Path) -> None:
         verify(settings)
 
 
+@pytest.mark.parametrize("manifest", ["[]", '{"images": []}'])
+def test_a_manifest_of_the_competitions_own_is_none_of_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str
+) -> None:
+    settings = Settings(competition="digits", root=tmp_path)
+    settings.workspace.raw("digits").mkdir(parents=True)
+    (settings.workspace.raw("digits") / "manifest.json").write_text(manifest)
+    verify(settings)
+    assert "0 artefacts of digits" in capsys.readouterr().out
+
+
 def test_nothing_is_nothing_to_complain_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
