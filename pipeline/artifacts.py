@@ -35,14 +35,30 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn a full or unwritable disk met while writing `path` into one clear line.
 
     Raises:
-        StorageError: the disk is full, or the folder is read-only.
+        StorageError: the disk is full, the folder is read-only, or something else in its place.
     """
     try:
         yield
     except OSError as err:
+        if blocking := _in_place_of_a_folder(err):
+            raise StorageError(
+                f"cannot write {path}: {blocking} is no folder, nor a link to one that is there; "
+                "mend that and rerun"
+            ) from err
         if err.errno not in _STORAGE_ERRNOS:
             raise
         raise StorageError(_storage_message(path, err)) from err
+
+
+def _in_place_of_a_folder(err: OSError) -> Path | None:
+    """The file, or the link to a disk that is not mounted, that kept a folder from being made."""
+    if err.errno not in {errno.EEXIST, errno.ENOTDIR} or not isinstance(err.filename, str):
+        return None
+    wanted = Path(err.filename)
+    for path in (*reversed(wanted.parents), wanted):
+        if os.path.lexists(path) and not path.is_dir():
+            return path
+    return None
 
 
 def _storage_message(path: Path, err: OSError) -> str:

@@ -1,11 +1,24 @@
-"""What kills leave behind is no part of what the next build makes."""
+"""Artefacts appear whole; what cannot be written says why in one line."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.artifacts import resumable_folder, unfinished_folder, verify_manifest, write_whole
+import pytest
+
+from pipeline.artifacts import (
+    resumable_folder,
+    unfinished_folder,
+    verify_manifest,
+    whole_folder,
+    write_json,
+    write_whole,
+)
+from pipeline.errors import StorageError
+from pipeline.stages.lock import only_command
+from pipeline.workspace import Workspace
 
 
 def write_and_be_killed(path: Path) -> None:
@@ -30,3 +43,29 @@ def test_a_write_that_was_killed_stays_in_no_finished_folder(tmp_path: Path) -> 
 
     verify_manifest(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "weights"]
+
+
+def hold_the_lock(root: Path) -> None:
+    with only_command(Workspace(root=root)):
+        pass
+
+
+def build_a_folder(root: Path) -> None:
+    with whole_folder(root / "data/digits/raw"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "write", [hold_the_lock, build_a_folder, lambda root: write_json(root / "data/a/b.json", {})]
+)
+@pytest.mark.parametrize("is_link", [True, False])
+def test_what_is_in_the_place_of_a_folder_is_named(
+    tmp_path: Path, write: Callable[[Path], None], is_link: bool
+) -> None:
+    data = tmp_path / "data"
+    if is_link:
+        data.symlink_to("/disk-that-is-not-mounted/data")
+    else:
+        data.write_text("a file")
+    with pytest.raises(StorageError, match=f"{data} is no folder, nor a link to one that is"):
+        write(tmp_path)
