@@ -39,6 +39,8 @@ class Choices(Protocol):
     @property
     def seed(self) -> int: ...
     @property
+    def fold_seed(self) -> int: ...
+    @property
     def execution(self) -> str: ...
     @property
     def set(self) -> str: ...
@@ -78,6 +80,7 @@ def _shared(choices: Choices, weights: str) -> dict[str, Any]:
         "SIZE": choices.size,
         "FOLDS": choices.folds,
         "SEED": choices.seed,
+        "FOLD_SEED": choices.fold_seed,
         "EXECUTION": choices.execution,
         "SET": choices.set,
         "WEIGHTS": weights,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import nbformat
@@ -163,6 +163,22 @@ def test_settings_stand_in_one_cell_at_the_top(kernels: dict[str, KernelFiles]) 
     assert values["COMPETITION"] == "digits"
     assert values["CONVS"] == ["subkernel", "channel-selection"]
     assert (values["MODEL"], values["RECIPE"], values["FOLDS"]) == ("resnet14", "quick", 5)
+
+
+@pytest.mark.parametrize("kind", ["variant", "compare"])
+def test_a_notebook_takes_every_setting_that_decides_what_is_trained(
+    kernels: dict[str, KernelFiles], kind: str
+) -> None:
+    elsewhere = {"host", "force", "budget", "launch", "run"}  # for the command that pushes
+    (cell,) = (cell for cell in notebook_of(kernels[kind]).cells if "ettings(\n" in cell.source)
+    calls = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Call)]
+    (made,) = (call for call in calls if getattr(call.func, "id", "") == "Settings")
+    taken = {keyword.arg for keyword in made.keywords}
+    assert taken == {field.name for field in fields(Settings)} - elsewhere
+
+
+def test_other_folds_make_another_kernel(kernels: dict[str, KernelFiles]) -> None:
+    assert variant_kernel(replace(DIGITS, fold_seed=1)) != kernels["variant"]
 
 
 def test_a_setting_may_hold_any_text_but_must_exist() -> None:

@@ -28,7 +28,8 @@ MODEL = "resnet14"  # the network
 RECIPE = "quick"  # how it is trained; smoke: two epochs, to see that all works
 SIZE = 0  # side of the images in pixels; 0: as the competition's definition says
 FOLDS = 5  # of cross-validation
-SEED = 0  # every random stream derives from it
+SEED = 0  # every random stream of training derives from it
+FOLD_SEED = 0  # the folds derive from it
 EXECUTION = "auto"  # how the convolutions compute; auto times what the variant offers
 SET = ""  # NAME=VALUE of the recipe, or device, compile and the like; such as epochs=40
 WEIGHTS = ""  # SHA-256 of the attached weights to start from; empty: none
@@ -82,6 +83,7 @@ variants = {
         size=SIZE,
         folds=FOLDS,
         seed=SEED,
+        fold_seed=FOLD_SEED,
         execution=EXECUTION,
         set=SET,
         weights=attached_weights(MODEL, WEIGHTS, INPUTS),
