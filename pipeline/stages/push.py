@@ -56,7 +56,7 @@ def push(settings: Settings, *, via: Via = "file") -> None:
     """
     check_settings(settings)
     check_slug(settings.competition)
-    _check_recipe(settings.recipe)
+    _check_kernel_takes(settings)
     hours = _hours(settings.budget)
     with only_command(settings.workspace):
         host = download(settings.workspace, settings.competition, settings.host)
@@ -74,16 +74,25 @@ def push(settings: Settings, *, via: Via = "file") -> None:
             _submit(client, settings, form, folder, via)
 
 
-def _check_recipe(name: str) -> None:
-    """A notebook has no file of this machine.
+def _check_kernel_takes(settings: Settings) -> None:
+    """A notebook has no file of this machine, trains anew, and each GPU a fold of its own.
 
     Raises:
-        ConfigError: the recipe is one.
+        ConfigError: a setting wants something else.
     """
-    if name.endswith(SAVED):
+    if settings.recipe.endswith(SAVED):
         raise ConfigError(
-            f"RECIPE={name}: a kernel cannot read that file; push with the recipe that it was "
-            "tuned from, and its changes in SET='NAME=VALUE ...'"
+            f"RECIPE={settings.recipe}: a kernel cannot read that file; push with the recipe that "
+            "it was tuned from, and its changes in SET='NAME=VALUE ...'"
+        )
+    if settings.run:
+        raise ConfigError(
+            f"RUN={settings.run}: a kernel trains a run of its own; leave RUN out, or submit that "
+            f"one by `make submit RUN={settings.run}`"
+        )
+    if settings.launch != "auto":
+        raise ConfigError(
+            f"LAUNCH={settings.launch}: a kernel's GPUs train a fold each; leave LAUNCH out"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.client.kernels import KernelStatus, KernelVersion
 from pipeline.errors import AccessError, ConfigError, HostError, LimitError, SubmissionError
 from pipeline.host.state import State
 from pipeline.stages import hosts, kernel_session, submit
+from pipeline.stages.push import push
 from tests.client.fault_server import (
     TOKEN,
     FaultServer,
@@ -291,6 +293,18 @@ def test_sessions_without_end_are_ended(
 def test_a_budget_that_no_session_has(checkout: Checkout, budget: str) -> None:
     with pytest.raises(ConfigError, match=f"BUDGET='?{budget}"):
         checkout.push(budget=budget)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [({"run": "best"}, "by `make submit RUN=best`"), ({"launch": "ddp"}, "GPUs train a fold each")],
+)
+def test_what_no_kernel_does_is_refused(
+    server: FaultServer, checkout: Checkout, setting: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        push(replace(checkout.settings, **setting))
+    assert server.book.log == []
 
 
 def test_bad_file_is_not_submitted(server: FaultServer, checkout: Checkout) -> None:
