@@ -21,21 +21,19 @@ from pipeline.errors import ConfigError, HostError, LimitError
 from pipeline.notebooks import KernelFiles, prepare_push, variant_kernel
 from pipeline.stages.console import say
 from pipeline.stages.download import download
-from pipeline.stages.hosts import check_slug, open_client
+from pipeline.stages.hosts import open_client
 from pipeline.stages.kernel_output import NoRunError, UnfinishedRunError, fetch_run
-from pipeline.stages.kernel_session import HOURS_TO_RUN, failure_text, wait_for_kernel
+from pipeline.stages.kernel_session import failure_text, wait_for_kernel
 from pipeline.stages.lock import only_command
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.provenance import provenance
+from pipeline.stages.push_checks import check_for_kernel, hours_to_train
 from pipeline.stages.push_record import GENERATED, PushFolder, PushRecord
-from pipeline.stages.settings import Settings, check_settings
+from pipeline.stages.settings import Settings
 from pipeline.stages.starting_weights import starting_weights
 from pipeline.stages.submit import Via, read_candidate, submit_run, uploaded_as
 from pipeline.stages.weights import dataset_of, name_of
-from pipeline.training.deadline import parse_budget
-from pipeline.training.recipes import SAVED
 
-HOURS_TO_TRAIN = 10.5  # the rest of a session is for prediction and for saving the output
 MOST_SESSIONS, MOST_IDLE_SESSIONS = 10, 2
 _PUSHED_COPY = ".pushed"
 
@@ -54,10 +52,8 @@ def push(settings: Settings, *, via: Via = "file") -> None:
         SubmissionError: the kernel's file breaks a rule of the competition; nothing was submitted.
         HostError: the kernel failed, ran too long or left no submission, or the host failed.
     """
-    check_settings(settings)
-    check_slug(settings.competition)
-    _check_kernel_takes(settings)
-    hours = _hours(settings.budget)
+    check_for_kernel(settings)
+    hours = hours_to_train(settings.budget)
     with only_command(settings.workspace):
         host = download(settings.workspace, settings.competition, settings.host)
         form = _form(settings)
@@ -72,43 +68,6 @@ def push(settings: Settings, *, via: Via = "file") -> None:
                 _fetch(client, folder)
         with only_command(settings.workspace):
             _submit(client, settings, form, folder, via)
-
-
-def _check_kernel_takes(settings: Settings) -> None:
-    """A notebook has no file of this machine, trains anew, and each GPU a fold of its own.
-
-    Raises:
-        ConfigError: a setting wants something else.
-    """
-    if settings.recipe.endswith(SAVED):
-        raise ConfigError(
-            f"RECIPE={settings.recipe}: a kernel cannot read that file; push with the recipe that "
-            "it was tuned from, and its changes in SET='NAME=VALUE ...'"
-        )
-    if settings.run:
-        raise ConfigError(
-            f"RUN={settings.run}: a kernel trains a run of its own; leave RUN out, or submit that "
-            f"one by `make submit RUN={settings.run}`"
-        )
-    if settings.launch != "auto":
-        raise ConfigError(
-            f"LAUNCH={settings.launch}: a kernel's GPUs train a fold each; leave LAUNCH out"
-        )
-
-
-def _hours(budget: str) -> float:
-    """How long a session may train.
-
-    Raises:
-        ConfigError: longer than it may run.
-    """
-    hours = parse_budget(budget) / 3600 if budget else HOURS_TO_TRAIN
-    if hours > HOURS_TO_RUN:
-        raise ConfigError(
-            f"BUDGET={budget}: a kernel's session ends after {HOURS_TO_RUN:.0f}h; choose less, "
-            "the next session goes on where one stops"
-        )
-    return hours
 
 
 def _form(settings: Settings) -> SubmissionForm:

@@ -307,6 +307,17 @@ def test_what_no_kernel_does_is_refused(
     assert server.book.log == []
 
 
+def test_a_gpu_must_be_where_the_kernel_runs(
+    server: FaultServer, checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    push(replace(checkout.settings, set="device=cuda graphs=on precision=fp16"))
+    (saved,) = server.book.kernels.saved
+    assert 'SET = \\"device=cuda graphs=on precision=fp16\\"' in saved["text"]
+    with pytest.raises(ConfigError, match="precision='fp8' is unknown"):
+        push(replace(checkout.settings, set="device=cuda precision=fp8"))
+
+
 def test_bad_file_is_not_submitted(server: FaultServer, checkout: Checkout) -> None:
     server.book.kernels.outputs = kernel_outputs(labels="0123456x89")
     with pytest.raises(SubmissionError, match="first id '0047'"):
