@@ -151,6 +151,16 @@ def test_retry_after_is_honoured(client: KaggleClient, server: FaultServer) -> N
     assert time.monotonic() - start >= 2
 
 
+def test_a_retry_after_that_names_no_zone_is_in_utc(
+    client: KaggleClient, server: FaultServer
+) -> None:
+    server.book.faults["GetSubmissionLimits"] = [
+        refuse(503, Retry_After="Thu, 01 Jan 2026 00:00:00 -0000")
+    ]
+    client.limits(COMPETITION)
+    assert server.book.count("GetSubmissionLimits") == 2
+
+
 def test_too_long_a_retry_after_is_left_to_the_user(
     client: KaggleClient, server: FaultServer
 ) -> None:
