@@ -32,10 +32,11 @@ def get_quota() -> dict[str, Any] | None:
     quota, refresh = statistics.gpu_quota, statistics.quota_refresh_time
     if quota is None:
         return None
+    # The client drops the zone; the host's times are UTC.
     return {
         "used": quota.time_used.total_seconds(),
         "allowed": quota.total_time_allowed.total_seconds(),
-        "refreshes_at": refresh.isoformat(timespec="seconds") if refresh else None,
+        "refreshes_at": f"{refresh.isoformat(timespec='seconds')}Z" if refresh else None,
     }
 
 

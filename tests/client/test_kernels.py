@@ -84,7 +84,7 @@ def test_kernel_is_pushed_and_followed(
 
 def test_quota_is_read(client: KaggleClient, server: FaultServer) -> None:
     quota = client.kernels.quota()
-    assert quota == Quota(3600.0, 108000.0, "2026-11-28T00:00:00")
+    assert quota == Quota(3600.0, 108000.0, "2026-11-28T00:00:00Z")
     assert str(quota) == "1.0 of 30.0 GPU hours used"
     assert not quota.exhausted
     server.book.kernels.quota = {}

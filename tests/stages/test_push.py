@@ -340,7 +340,9 @@ def test_file_that_cannot_be_scored_is_not_submitted_again(
 
 def test_used_up_quota(server: FaultServer, checkout: Checkout) -> None:
     server.book.kernels.quota["gpuQuota"] = {"timeUsed": "720s", "totalTimeAllowed": "720s"}
-    words = r"quota is used up \(0.2 of 0.2 GPU .*nothing was pushed, rerun after 2026-11-28"
+    words = (
+        r"quota is used up \(0.2 of 0.2 GPU .*nothing was pushed, rerun after 2026-11-28T00:00:00Z"
+    )
     with pytest.raises(LimitError, match=words):
         checkout.push()
     assert server.book.count("SaveKernel") == 0
