@@ -179,10 +179,13 @@ class Kernels:
         with self._errors(f"reading the log of {pushed}", pushed.kernel):
             return self._clean(_plain(self._read("kernel_log", pushed)))
 
-    def follow_log(self, kernel: str, seen: int) -> list[str]:
-        """What was added to the latest version's log after its first `seen` events, so far."""
-        with self._errors(f"following the log of {kernel}", kernel):
-            texts = self._calls.read("follow_kernel_log", kernel=kernel, seen=seen)
+    def follow_log(self, pushed: KernelVersion, seen: int) -> list[str]:
+        """What was added to the log of the latest version, `pushed`, after its first `seen` events.
+
+        Does not wait for more.
+        """
+        with self._errors(f"following the log of {pushed}", pushed.kernel):
+            texts = self._read("follow_kernel_log", pushed, seen=seen)
         return [self._clean(text) for text in texts]
 
     def _find(self, kernel: str, version: int | None) -> _Source | None:

@@ -114,17 +114,17 @@ class LogReader(threading.Thread):
             print(f"log of {self._kernel}: {type(err).__name__}", flush=True)
 
 
-_readers: dict[str, LogReader] = {}
+_readers: dict[tuple[str, int], LogReader] = {}
 
 
-def follow_log(kernel: str, seen: int) -> list[str]:
+def follow_log(kernel: str, version: int, seen: int) -> list[str]:
     """What came to the latest version's log after the first `seen` events; does not wait."""
-    reader = _readers.get(kernel)
+    reader = _readers.get((kernel, version))
     if reader is None or not reader.is_alive():
         known = reader.texts if reader else []
         if len(known) > seen:
             return known[seen:]
-        reader = _readers[kernel] = LogReader(kernel)
+        reader = _readers[kernel, version] = LogReader(kernel)
         reader.start()
     return reader.texts[seen:]
 

@@ -66,12 +66,12 @@ class _FollowedLog:
     def __init__(self, client: KaggleClient, pushed: KernelVersion) -> None:
         self.text = ""
         self._kernels = client.kernels
-        self._kernel = pushed.kernel
+        self._pushed = pushed
         self._events = self._printed = 0
 
     def print_new(self) -> None:
         """Print the lines that were completed since the last call."""
-        events = self._kernels.follow_log(self._kernel, self._events)
+        events = self._kernels.follow_log(self._pushed, self._events)
         self._events += len(events)
         self.text += "".join(events)
         end = self.text.rfind("\n") + 1

@@ -149,11 +149,25 @@ def test_unwritable_output_folder(
 
 
 def test_log_is_followed(client: KaggleClient, folder: Path) -> None:
-    push(client, folder)
+    assert followed(client, push(client, folder)) == ["epoch 1\n", "epoch 2\n"]
+
+
+def test_log_of_the_next_version_is_followed_from_its_start(
+    client: KaggleClient, server: FaultServer, folder: Path
+) -> None:
+    followed(client, push(client, folder))
+    events = [{"data": f"epoch {number}\n"} for number in (3, 4)]
+    server.book.kernels.log = json.dumps(events)
+    second = client.kernels.push(folder, marker="none", after=1)
+    assert followed(client, second) == ["epoch 3\n", "epoch 4\n"]
+
+
+def followed(client: KaggleClient, pushed: KernelVersion) -> list[str]:
+    """The log's first two events."""
     seen: list[str] = []
     while len(seen) < 2:
-        seen += client.kernels.follow_log(KERNEL, len(seen))
-    assert seen == ["epoch 1\n", "epoch 2\n"]
+        seen += client.kernels.follow_log(pushed, len(seen))
+    return seen
 
 
 def test_log_that_is_no_json_is_kept_as_it_is(
