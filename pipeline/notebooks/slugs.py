@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from pipeline.errors import ConfigError
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LENGTHS = range(5, 51)
+_DIGEST_CHARACTERS = 8
 
 
 def kernel_slug(competition: str, conv: str) -> str:
-    """The slug of a variant's kernel.
+    """The slug of a variant's kernel; its end is a hash where Kaggle takes no slug that long.
 
     Raises:
         ConfigError: Kaggle would not take it.
     """
-    return check_slug(f"{competition}-{conv}")
+    return check_slug(_shortened(f"{competition}-{conv}"))
 
 
 def compare_slug(competition: str) -> str:
-    """The slug of a competition's comparing kernel.
+    """The slug of a competition's comparing kernel; as `kernel_slug`.
 
     Raises:
         ConfigError: Kaggle would not take it.
     """
-    return check_slug(f"{competition}-compare")
+    return check_slug(_shortened(f"{competition}-compare"))
+
+
+def _shortened(slug: str) -> str:
+    if len(slug) < _LENGTHS.stop:
+        return slug
+    digest = hashlib.sha256(slug.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{slug[: _LENGTHS[-1] - len(digest) - 1].rstrip('-')}-{digest}"
 
 
 def title_of(slug: str) -> str:

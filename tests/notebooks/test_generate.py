@@ -18,7 +18,7 @@ from pipeline.notebooks import KernelFiles, compare_kernel, prepare_push, varian
 from pipeline.notebooks.compose import compose, with_parameters
 from pipeline.notebooks.definition import definition_toml
 from pipeline.notebooks.modules import IN_KAGGLES_IMAGE, needed_modules
-from pipeline.notebooks.slugs import check_slug, kernel_slug, title_of
+from pipeline.notebooks.slugs import check_slug, compare_slug, kernel_slug, title_of
 from pipeline.stages.kernels import stale_kernels, write_kernels
 from pipeline.stages.settings import Settings
 
@@ -239,6 +239,16 @@ def test_the_templates_import_only_what_kaggles_image_has(
 def test_kaggle_makes_the_slug_from_the_title(slug: str) -> None:
     assert slugify(title_of(slug)) == slug
     assert 5 <= len(title_of(slug)) <= 50
+
+
+def test_a_long_slug_ends_in_a_hash() -> None:
+    competition = "rsna-2022-cervical-spine-fracture-detection"
+    slugs = [kernel_slug(competition, conv) for conv in ("subkernel", "subkernels")]
+    assert slugs[0] != slugs[1]
+    for slug in [*slugs, compare_slug(competition)]:
+        assert slug.startswith("rsna-2022-cervical-spine-fracture-detecti")
+        assert slugify(title_of(slug)) == slug
+        assert len(slug) <= 50
 
 
 @pytest.mark.parametrize(
