@@ -84,6 +84,7 @@ def serve(state: Path | None = None, port: int = 0) -> None:
 
     Raises:
         BusyError: another server runs on this state folder.
+        ConfigError: there is no such port.
         HostError: the port is taken.
         StorageError: the disk is full, or the folder is read-only.
     """

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pipeline.artifacts import read_json, storage_errors, write_json, write_whole
-from pipeline.errors import BusyError, HostError
+from pipeline.errors import BusyError, ConfigError, HostError
 from pipeline.host.accounts import new_key
 from pipeline.host.app import create_app
 from pipeline.host.protocol import LOOPBACK
@@ -52,6 +52,7 @@ def run_server(state: State, port: int, ready: Callable[[int], None]) -> None:
 
     Raises:
         BusyError: another server runs on this state folder.
+        ConfigError: there is no such port.
         HostError: the port is taken.
         StorageError: the disk is full, or the folder is read-only.
     """
@@ -104,6 +105,8 @@ def _bound(port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOOPBACK, port))
+        except OverflowError as err:
+            raise ConfigError(f"port {port}: choose 0 to 65535, 0 for any free one") from err
         except OSError as err:
             raise HostError(f"cannot listen on port {port}: {err.strerror}; name another") from err
         # From here on callers wait in the queue; nobody is refused who knows the port.

@@ -163,6 +163,12 @@ def test_taken_port(tmp_path: Path) -> None:
             serve(tmp_path, port)
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_port_that_is_none(tmp_path: Path, port: int) -> None:
+    with pytest.raises(ConfigError, match=f"port {port}: choose 0 to 65535"):
+        serve(tmp_path, port)
+
+
 def test_keys_are_stored_as_hashes_only(tmp_path: Path) -> None:
     with local_host("digits", state=tmp_path) as address:
         assert address.key not in repr(address)
