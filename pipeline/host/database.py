@@ -130,6 +130,7 @@ CREATE TABLE IF NOT EXISTS gpu_quotas (
 );
 """
 _SECONDS_TO_WAIT_FOR_A_WRITER = 30
+_PRIMARY = 0xFF  # of an error code, whose other bits say more
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -197,6 +198,13 @@ class Database:
             if err.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise StorageError(
                     f"disk full while writing {self._path}; free some space and rerun"
+                ) from err
+            if err.sqlite_errorcode & _PRIMARY in (
+                sqlite3.SQLITE_READONLY,
+                sqlite3.SQLITE_CANTOPEN,
+            ):
+                raise StorageError(
+                    f"cannot write {self._path}: {err}; make {self._path.parent} writable and rerun"
                 ) from err
             raise
         finally:

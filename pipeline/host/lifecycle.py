@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from pipeline.artifacts import read_json
+from pipeline.artifacts import read_json, storage_errors
 from pipeline.errors import BusyError, ConfigError, DataError, HostError, StorageError
 from pipeline.host.catalog import available_competitions, check_available
 from pipeline.host.protocol import EXIT_CODE_HEADER, LOOPBACK
@@ -64,8 +64,10 @@ def local_host(
     files = State((state or default_state()).absolute())
     files.create()
     started = None
+    with storage_errors(files.users_lock):
+        lock = files.users_lock.open("w")
     try:
-        with files.users_lock.open("w") as lock:
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
             address = _running(files)
             if address is None:

@@ -25,6 +25,7 @@ from pipeline.host.lifecycle import default_state, local_host, serve
 from pipeline.host.services import Services
 from pipeline.host.state import STATE_VARIABLE, State
 from tests.host.running import Caller, Host, as_csv, path_of, send
+from tests.permissions import ordinary_user
 
 ROOT = Path(pipeline.__path__[0]).parent
 
@@ -210,6 +211,29 @@ def test_unwritable_state(tmp_path: Path) -> None:
         local_host("digits", state=tmp_path / "state"),
     ):
         pass
+
+
+@pytest.mark.parametrize("program", ["add a user", "use a host"])
+def test_state_that_became_read_only(tmp_path: Path, program: str) -> None:
+    state = State(tmp_path / "state")
+    Services.open(state)
+    state.users_lock.touch(0o400)
+    state.folder.chmod(0o500)
+    arguments = ["-m", "pipeline.host", "--state", str(state.folder), "add-user", "alice"]
+    if program == "use a host":
+        arguments = ["-c", "import pipeline.host.lifecycle as l; l.local_host().__enter__()"]
+    closed = subprocess.run(
+        [*ordinary_user(), sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, STATE_VARIABLE: str(state.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    state.folder.chmod(0o700)
+    last = closed.stderr.splitlines()[-1]
+    assert "cannot write" in last
+    assert f"make {state.folder} writable and rerun" in last
 
 
 def test_full_disk(tmp_path: Path) -> None:
