@@ -46,10 +46,10 @@ def hours_to_train(budget: str) -> float:
     """How long a session may train.
 
     Raises:
-        ConfigError: longer than it may run.
+        ConfigError: as long as it may run, or longer.
     """
     hours = parse_budget(budget) / 3600 if budget else HOURS_TO_TRAIN
-    if hours > HOURS_TO_RUN:
+    if hours >= HOURS_TO_RUN:
         raise ConfigError(
             f"BUDGET={budget}: a kernel's session ends after {HOURS_TO_RUN:.0f}h; choose less, "
             "the next session goes on where one stops"

@@ -289,7 +289,7 @@ def test_sessions_without_end_are_ended(
     assert len(server.book.kernels.saved) == 3
 
 
-@pytest.mark.parametrize("budget", ["12h1m", "long"])
+@pytest.mark.parametrize("budget", ["12h", "12h1m", "long"])
 def test_a_budget_that_no_session_has(checkout: Checkout, budget: str) -> None:
     with pytest.raises(ConfigError, match=f"BUDGET='?{budget}"):
         checkout.push(budget=budget)
