@@ -52,17 +52,18 @@ class Deadline:
             raise BudgetError(f"{why} while training; rerun to continue from here")
 
     @contextmanager
-    def heeding_signals(self) -> Iterator[None]:
-        """Within it SIGTERM, which a session's end or a scheduler sends, sets the deadline off."""
+    def heeding_signals(self, *numbers: signal.Signals) -> Iterator[None]:
+        """Within it these signals set the deadline off; without any, SIGTERM: a scheduler's."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stopped_by = f"{signal.Signals(number).name} came"
 
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {each: signal.signal(each, stop) for each in numbers or (signal.SIGTERM,)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 def parse_budget(text: str) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from contextlib import nullcontext
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
         if device != "cpu":
             torch.cuda.set_device(device)
         members = group.process_group(run.execution.device) if together else nullcontext()
-        with deadline.heeding_signals(), members:
+        with deadline.heeding_signals(*_stops()), members:
             data = load_cache(Path(cache))
             run_fold(run, data, int(number), torch.device(device), _print_metrics, deadline)
     except PipelineError as error:
@@ -57,6 +58,15 @@ def main(arguments: list[str]) -> int:
         _print({"error": told, "exit_code": PipelineError.exit_code})
         return PipelineError.exit_code
     return 0
+
+
+def _stops() -> list[signal.Signals]:
+    """The signals that let the fold save its state and end.
+
+    Ctrl-C reaches every process of a command, unless it runs in the background of a script.
+    """
+    in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return [signal.SIGTERM] if in_background else [signal.SIGTERM, signal.SIGINT]
 
 
 def _print_metrics(metrics: EpochMetrics) -> None:

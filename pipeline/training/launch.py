@@ -148,9 +148,14 @@ def train_with(
         waiting.put(task)
     with ThreadPoolExecutor(len(workers)) as pool:
         turns = [pool.submit(worker.train_from, waiting, on_epoch, deadline) for worker in workers]
-        failed = _first_failure(turns, deadline)
-        for worker in workers:
-            worker.stop()
+        try:
+            failed = _first_failure(turns, deadline)
+        except KeyboardInterrupt:
+            deadline.stopped_by = "SIGINT came"
+            raise
+        finally:  # the pool would wait for every fold
+            for worker in workers:
+                worker.stop()
     for turn in [failed, *turns] if failed else turns:
         turn.result()
     if missing_folds(runs, cache):  # the signal came between two folds

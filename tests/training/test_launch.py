@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import BudgetError, ConfigError, DataError, PipelineError
+from pipeline.training import fold_worker
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold_process import Task
 from pipeline.training.group_launch import train_in_groups
@@ -227,6 +229,52 @@ def test_a_signal_between_two_folds_is_no_success(tmp_path, digits, cache):
 
     with pytest.raises(BudgetError, match="SIGTERM came"):
         train_with([worker], [run], cache, lambda *_: None, Deadline(stopped_by="SIGTERM came"))
+
+
+@pytest.fixture
+def interruptible():
+    """As in a terminal, wherever the tests run."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_of_the_command_alone_stops_its_folds(tmp_path, digits, cache):
+    run, deadline = a_run(tmp_path / "run", digits), Deadline()
+    worker = Worker("cpu", 1, program=("-c", "import time; time.sleep(20)"))
+
+    def interrupt_when_started():
+        while worker.process is None:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_when_started).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_with([worker], [run], cache, lambda *_: None, deadline)
+
+    assert worker.process.returncode == -signal.SIGTERM
+    assert deadline.stopped_by == "SIGINT came"
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("handler", "code"), [(signal.default_int_handler, 11), (signal.SIG_IGN, 0)]
+)
+def test_an_interrupt_lets_a_fold_process_save_unless_it_is_in_the_background(
+    tmp_path, digits, cache, monkeypatch, handler, code
+):
+    def run_interrupted(run, data, number, device, on_epoch, deadline):
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline.check()
+
+    monkeypatch.setattr(fold_worker, "run_fold", run_interrupted)
+    signal.signal(signal.SIGINT, handler)
+    folder = a_run(tmp_path / "run", digits).folder
+    threads = str(torch.get_num_threads())
+
+    assert fold_worker.main([str(folder), str(cache), "0", "cpu", threads, "inf"]) == code
 
 
 def test_what_a_fold_process_says_is_passed_on(tmp_path, digits, cache, capsys):
