@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.errors import ConfigError
+from pipeline.metrics import lower_is_better
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.launchers import launcher
@@ -31,8 +32,9 @@ def sweep(settings: Settings, convs: Sequence[str], seeds: Sequence[str]) -> Non
         for place, conv in enumerate(convs)
     }
     say_table("sweep", [_row(conv, of_conv) for conv, of_conv in by_conv.items()])
-    best = max(by_conv, key=lambda conv: _mean(by_conv[conv]))
-    say("sweep", f"upload one with: make submit CONV={best} SEED={seeds[0]}")
+    choose = min if lower_is_better(runs[0].record["cv"]["metric"]) else max
+    best = choose(by_conv, key=lambda conv: _mean(by_conv[conv]))
+    say("sweep", f"upload one with: make submit RUN={by_conv[best][0].folder.name}")
 
 
 def _seed(text: str) -> int:

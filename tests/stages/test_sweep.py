@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import BudgetError, ConfigError, PipelineError
+from pipeline.stages.settings import Settings
 from pipeline.stages.side_by_side import train_side_by_side
+from pipeline.stages.sweep import sweep
 from pipeline.training import launch
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
@@ -127,3 +130,36 @@ def test_runs_begun_on_other_machines_are_launched_apart() -> None:
     ]
 
     assert launched(runs) == [["a", "d"], ["b"], ["c"], ["e"]]
+
+
+def swept(
+    monkeypatch: pytest.MonkeyPatch, metric: str, seeds: Sequence[str] = ("0",)
+) -> list[tuple[str, int]]:
+    """What a sweep trains; subkernel has the lower score."""
+    trained: list[tuple[str, int]] = []
+
+    def train_nothing(variants: Sequence[Settings], *_: Any, **__: Any) -> list[Run]:
+        trained.extend((variant.conv, variant.seed) for variant in variants)
+        return [scored_run(variant, metric) for variant in variants]
+
+    monkeypatch.setattr("pipeline.stages.sweep.train_all", train_nothing)
+    monkeypatch.setattr("pipeline.stages.sweep.prepared", lambda _: nullcontext((None,) * 3))
+    sweep(Settings(), ["subkernel", "separable"], seeds)
+    return trained
+
+
+def scored_run(settings: Settings, metric: str) -> Run:
+    mean = 0.3 if settings.conv == "subkernel" else 0.4
+    cv = {"metric": metric, "mean": mean, "std": 0.0, "folds": [mean]}
+    return Run(Path(f"{settings.conv}-{settings.seed}"), {"cv": cv, "seconds": {"train": 60.0}})
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("macro_f1", "separable-0"), ("log_loss", "subkernel-0")]
+)
+def test_the_better_run_is_advised_in_the_direction_of_the_metric(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], metric: str, best: str
+) -> None:
+    swept(monkeypatch, metric)
+
+    assert f"upload one with: make submit RUN={best}" in capsys.readouterr().out
