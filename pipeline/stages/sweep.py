@@ -22,13 +22,14 @@ def sweep(settings: Settings, convs: Sequence[str], seeds: Sequence[str]) -> Non
     Raises:
         PipelineError: a setting is wrong, or runs failed; all others are trained and scored.
     """
-    variants = [replace(settings, conv=conv, seed=_seed(text)) for conv in convs for text in seeds]
+    convs, numbers = list(dict.fromkeys(convs)), list(dict.fromkeys(map(_seed, seeds)))
+    variants = [replace(settings, conv=conv, seed=seed) for conv in convs for seed in numbers]
     for variant in variants:
         check_settings(variant)
     with prepared(settings) as (competition, cache, _):
         runs = train_all(variants, competition, cache, launch=launcher(settings.launch))
     by_conv = {
-        conv: runs[place * len(seeds) : (place + 1) * len(seeds)]
+        conv: runs[place * len(numbers) : (place + 1) * len(numbers)]
         for place, conv in enumerate(convs)
     }
     say_table("sweep", [_row(conv, of_conv) for conv, of_conv in by_conv.items()])

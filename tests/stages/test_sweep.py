@@ -144,7 +144,7 @@ def swept(
 
     monkeypatch.setattr("pipeline.stages.sweep.train_all", train_nothing)
     monkeypatch.setattr("pipeline.stages.sweep.prepared", lambda _: nullcontext((None,) * 3))
-    sweep(Settings(), ["subkernel", "separable"], seeds)
+    sweep(Settings(), ["subkernel", "separable", "subkernel"], seeds)
     return trained
 
 
@@ -163,3 +163,9 @@ def test_the_better_run_is_advised_in_the_direction_of_the_metric(
     swept(monkeypatch, metric)
 
     assert f"upload one with: make submit RUN={best}" in capsys.readouterr().out
+
+
+def test_what_is_named_twice_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = swept(monkeypatch, "accuracy", ["0", "1", " 1", "00"])
+
+    assert trained == [(conv, seed) for conv in ("subkernel", "separable") for seed in (0, 1)]
