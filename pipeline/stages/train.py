@@ -117,6 +117,8 @@ def train_runs(
         for run in unfinished:
             if not run.missing_folds():
                 _finish(run, competition, data)
+    if deadline.stopped_by:  # behind the last step: no later stage is to begin
+        deadline.check()
 
 
 def open_run(settings: Settings, competition: Competition, cache: Path, data: TensorCache) -> Run:

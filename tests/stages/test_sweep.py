@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -169,3 +171,23 @@ def test_what_is_named_twice_is_trained_once(monkeypatch: pytest.MonkeyPatch) ->
     trained = swept(monkeypatch, "accuracy", ["0", "1", " 1", "00"])
 
     assert trained == [(conv, seed) for conv in ("subkernel", "separable") for seed in (0, 1)]
+
+
+def test_a_stop_behind_the_last_step_begins_no_later_stage(
+    here: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_stop(run: Run, data: Any, fold: int, *rest: Any) -> None:
+        run_fold(run, data, fold, *rest)
+        if fold == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(launch, "run_fold", run_and_stop)
+    predict = ("predict", *SWEEP[1:-2])
+
+    stopped = here(*predict)
+
+    assert stopped.code == 11
+    assert "SIGTERM came while training; rerun" in stopped.errors
+    assert scored(root) == {"subkernel"}
+    assert not list(root.glob("submissions/mine/*/test.csv"))
+    assert here(*predict).code == 0
