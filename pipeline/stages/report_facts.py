@@ -17,7 +17,7 @@ from pipeline.report.answers import Answered
 from pipeline.report.views import accuracy_and_loss, paired
 from pipeline.stages.again import changed, fold_seed
 from pipeline.stages.members import Member
-from pipeline.training.predict import SHIFTS
+from pipeline.training.predict import views_for
 from pipeline.training.run import MADE_FROM, METRICS, Run
 from pipeline.workspace import Workspace
 
@@ -83,10 +83,15 @@ def memory_note(folds: Sequence[dict[str, Any]], device: str) -> str:
 def views_facts(
     member: Member, epochs: Sequence[Sequence[dict[str, Any]]]
 ) -> tuple[dict[str, Any] | None, str]:
-    """Out-of-fold predictions with views against the last epoch's plain ones, or why not."""
+    """Out-of-fold predictions with views against the same networks' plain ones, or why not."""
     if not epochs:
         return None, ""
-    side, full = epochs[0][-1]["side"], min(member.data.train.images.shape[1:3])
+    plain = [_predicting(of_fold) for of_fold in epochs]
+    side, full = plain[0]["side"], min(member.data.train.images.shape[1:3])
+    recipe = Run(member.folder, member.record).recipe
+    views = views_for(recipe.shift_for(full), member.record["mirror"])
+    if len(views) == 1:
+        return None, "Images were neither shifted nor mirrored, so predictions are plain, too."
     if side != full:
         return None, (
             f"The last epoch validated images of {side} pixels, and predictions are of {full}: "
@@ -94,18 +99,23 @@ def views_facts(
         )
     truth = member.data.train.known_labels().numpy()
     folds = []
-    for number, of_fold in enumerate(epochs):
+    for number, epoch in enumerate(plain):
         rows = member.fold == number
         accuracy, loss = accuracy_and_loss(truth[rows], member.out_of_fold[rows])
-        plain = {f"plain_{key}": of_fold[-1][f"valid_{key}"] for key in ("accuracy", "loss")}
-        folds.append({**plain, "accuracy": accuracy, "loss": loss})
+        values = {f"plain_{key}": epoch[f"valid_{key}"] for key in ("accuracy", "loss")}
+        folds.append({**values, "accuracy": accuracy, "loss": loss})
     facts = {
-        "count": len(SHIFTS) * (2 if member.record["mirror"] else 1),
+        "count": len(views),
         "folds": folds,
         "accuracy": paired([fold["accuracy"] - fold["plain_accuracy"] for fold in folds]),
         "loss": paired([fold["plain_loss"] - fold["loss"] for fold in folds]),
     }
     return facts, ""
+
+
+def _predicting(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The epoch whose network predicts: the one that is kept, or the last."""
+    return next((epoch for epoch in epochs if epoch.get("kept")), epochs[-1])
 
 
 def answered(member: Member) -> Answered:

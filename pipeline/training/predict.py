@@ -48,6 +48,16 @@ def predict_probabilities(
     return torch.cat(parts).cpu()
 
 
+def views_for(max_shift: int, mirror: bool) -> list[tuple[int, int, bool]]:
+    """The shifts (down, right) in pixels that an image is predicted with, mirrored or not."""
+    return [
+        (down, right, mirrored)
+        for down, right in SHIFTS
+        if max(abs(down), abs(right)) <= max_shift
+        for mirrored in ((False, True) if mirror else (False,))
+    ]
+
+
 def _logits(model: nn.Module, images: Tensor, execution: Execution) -> Tensor:
     with execution.autocast():
         logits: Tensor = model(images)
@@ -60,8 +70,6 @@ def _views(
     """The images `index` in every view, on the device."""
     return [
         brought(take(images, index, view), device)
-        for down, right in SHIFTS
-        if max(abs(down), abs(right)) <= max_shift
-        for mirrored in ((False, True) if mirror else (False,))
+        for down, right, mirrored in views_for(max_shift, mirror)
         for view in (fixed_view(len(index), down, right, mirrored, images.device),)
     ]

@@ -19,8 +19,10 @@ from pipeline.data.cache import load_cache
 from pipeline.errors import ConfigError, DataError
 from pipeline.stages.audit import audit
 from pipeline.stages.chain import run_until
+from pipeline.stages.members import Member
 from pipeline.stages.refine import blend, calibrate, thresholds
 from pipeline.stages.report import report
+from pipeline.stages.report_facts import epochs_of, views_facts
 from pipeline.stages.settings import Settings
 from tests.report.browser import DESKTOP, PHONE, Browser, open_browser
 from tests.report.pages import Page
@@ -131,6 +133,38 @@ def test_the_folds_their_memory_and_what_views_gain_are_those_of_the_metrics(
     noise = 2 * np.std(gains, ddof=1) / np.sqrt(3)
     assert page.number("views.accuracy.noise") == pytest.approx(noise)
     assert "averaged over 3 views" in page.text
+
+
+def a_member(refinery: Refinery, **of_recipe: object) -> Member:
+    name = refinery.runs[0]
+    record = refinery.record(name)
+    record["recipe"] |= of_recipe
+    data = load_cache(refinery.settings.workspace.caches("digits") / record["cache"])
+    return Member(refinery.folder(name), record, data)
+
+
+def test_views_are_compared_with_the_plain_predictions_of_the_epoch_that_is_kept(
+    refinery: Refinery,
+) -> None:
+    member = a_member(refinery)
+    epochs = epochs_of(member)
+    for of_fold in epochs:
+        of_fold[0]["kept"] = True
+
+    facts, _ = views_facts(member, epochs)
+
+    assert facts is not None
+    plain = [fold["plain_loss"] for fold in facts["folds"]]
+    assert plain == [of_fold[0]["valid_loss"] for of_fold in epochs]
+
+
+def test_where_there_is_one_view_alone_nothing_is_said_to_be_gained(refinery: Refinery) -> None:
+    member = a_member(refinery, max_shift=0.0)
+
+    facts, note = views_facts(member, epochs_of(member))
+
+    assert facts is None
+    assert "neither shifted nor mirrored" in note
 
 
 def test_the_command_of_the_page_makes_the_same_run(refinery: Refinery) -> None:
