@@ -12,7 +12,7 @@ from pipeline.competition import load_competition
 from pipeline.stages.preprocess import INFERRED
 from pipeline.stages.settings import Settings
 from pipeline.training.recipes import make_recipe, recipe_fields, recipe_names
-from pipeline.training.run import MADE_FROM
+from pipeline.training.run import MADE_FROM, PSEUDO
 from pipeline.workspace import Workspace
 
 _TARGETS = {"temperature": "calibrate", "thresholds": "thresholds", "blend": "blend"}
@@ -26,6 +26,9 @@ def command_again(workspace: Workspace, record: dict[str, Any]) -> str:
     """
     if MADE_FROM in record:
         return _derived(record)
+    if PSEUDO in record:
+        made = record[PSEUDO]
+        return _make("pseudo", record, {"RUN": made["from"], "CONFIDENCE": made["confidence"]})
     network, asked = record["network"], dict(record["asked"])
     values = {
         "CONV": network["conv"],

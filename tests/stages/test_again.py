@@ -56,3 +56,11 @@ def test_refinements_name_what_they_were_made_from(tmp_path):
 
     assert command_again(Workspace(root=tmp_path), equal) == "make blend RUNS=a,b BLEND=equal"
     assert command_again(Workspace(root=tmp_path), fitted) == "make thresholds RUN=a"
+
+
+def test_a_run_on_pseudo_labels_names_the_run_that_gave_them(tmp_path):
+    made = record(competition="pets", pseudo={"from": "subkernel-1", "confidence": 0.9})
+
+    again = command_again(Workspace(root=tmp_path), made)
+
+    assert again == "make pseudo COMPETITION=pets RUN=subkernel-1 CONFIDENCE=0.9"
