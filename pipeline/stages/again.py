@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.artifacts import read_json, sha256_of
 from pipeline.competition import load_competition
+from pipeline.models.pretrained import find_weights
 from pipeline.stages.preprocess import INFERRED
 from pipeline.stages.settings import Settings
 from pipeline.training.recipes import make_recipe, recipe_fields, recipe_names
@@ -39,7 +40,7 @@ def command_again(workspace: Workspace, record: dict[str, Any]) -> str:
         "SEED": record["seed"],
         "FOLD_SEED": fold_seed(workspace, record) or 0,
         "EXECUTION": asked.pop("convolutions"),
-        "WEIGHTS": record.get("weights_file", "auto") if network["weights"] else "auto",
+        "WEIGHTS": _weights(workspace, record),
         "SET": " ".join(f"{name}={value}" for name, value in {**changed(record), **asked}.items()),
     }
     usual = Settings()
@@ -69,6 +70,14 @@ def fold_seed(workspace: Workspace, record: dict[str, Any]) -> int | None:
         if named and sha256_of(path) == record["folds"]["sha256"]:
             return int(named[1])
     return None
+
+
+def _weights(workspace: Workspace, record: dict[str, Any]) -> str:
+    """The file that the run starts from; none where there is one now that it did not start from."""
+    network = record["network"]
+    if network["weights"]:
+        return str(record.get("weights_file", "auto"))
+    return "none" if find_weights(network["model"], [workspace.weights]) else "auto"
 
 
 def _size(workspace: Workspace, record: dict[str, Any]) -> int:

@@ -49,6 +49,14 @@ def test_what_is_not_as_usual_is_given(tmp_path):
     )
 
 
+def test_a_run_that_did_not_start_from_the_weights_that_are_there_says_so(tmp_path):
+    workspace = Workspace(root=tmp_path)
+    (workspace.weights / "resnet14-weights").mkdir(parents=True)
+    (workspace.weights / "resnet14-weights/model.safetensors").touch()
+
+    assert command_again(workspace, record()) == "make train WEIGHTS=none"
+
+
 def test_refinements_name_what_they_were_made_from(tmp_path):
     sources = {"made_from": [{"run": "a"}, {"run": "b"}]}
     equal = record(refinement={"kind": "blend", "how": "equal"}, **sources)
