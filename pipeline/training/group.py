@@ -65,6 +65,11 @@ def total(value: Tensor) -> Tensor:
     return summed
 
 
+def mean(value: Tensor | int) -> Tensor | float:
+    """The mean over all processes; an int is the same in all of them."""
+    return value if isinstance(value, int) else total(value) / size()
+
+
 def gathered(value: Tensor) -> list[Tensor]:
     """The value of every process by rank; on the CPU, of one shape everywhere."""
     if size() == 1:

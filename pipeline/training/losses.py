@@ -47,6 +47,17 @@ def loss_of_labels(recipe: Recipe, data: FoldData) -> Callable[[Tensor, Tensor],
     )
 
 
+def weight_of_labels(recipe: Recipe, data: FoldData) -> Callable[[Tensor], Tensor | int]:
+    """How much labels [N] count together in a mean loss: their class weights, else their number.
+
+    Where images are blended, each counts the same whatever its targets [N, classes].
+    """
+    if data.multi_label or not recipe.class_weights:
+        return len
+    weights = class_frequencies(data).pow(-recipe.class_weights)
+    return lambda labels: weights[labels].sum() if labels.ndim == 1 else len(labels)
+
+
 def class_frequencies(data: FoldData) -> Tensor:
     """The share of each class among the fold's training images, float [classes]."""
     labels = data.labels[data.train.to(data.labels.device)]

@@ -16,7 +16,7 @@ from pipeline.training.batches import FoldData, steps_per_epoch
 from pipeline.training.compilation import compiled
 from pipeline.training.execution import Execution
 from pipeline.training.keeping import BestEpoch
-from pipeline.training.losses import loss_of_labels
+from pipeline.training.losses import loss_of_labels, weight_of_labels
 from pipeline.training.optimizers import make_optimizer
 from pipeline.training.recipes import Recipe
 from pipeline.training.recording import Recording
@@ -66,6 +66,7 @@ def start_training(
         loss_sum=torch.zeros((), device=data.labels.device),
         identity=identity or {},
         make_loss=make_loss,
+        weigh=weight_of_labels(recipe, data),
         average=Average(model, recipe.ema) if recipe.ema else None,
         best=BestEpoch(metric) if recipe.keep == "best" else None,
         clip=recipe.clip,

@@ -56,6 +56,7 @@ class TrainingState:
     Attributes:
         loss: the mean loss of uint8 or float images [N, H, W, C] and labels [N], or class
             probabilities [N, classes].
+        weigh: how much labels count together in that mean.
         batch: images per step.
         micro_batch: images that pass through the network at once; memory sets it.
         step: steps done in the epoch that is under way.
@@ -83,6 +84,7 @@ class TrainingState:
     history: list[EpochMetrics] = field(default_factory=list)
     identity: dict[str, Any] = field(default_factory=dict)
     make_loss: Callable[[], LossFunction]
+    weigh: Callable[[Tensor], Tensor | int] = len
     is_frozen: bool = False
     average: Average | None = None
     best: BestEpoch | None = None

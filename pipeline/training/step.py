@@ -81,11 +81,11 @@ def accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
         torch.OutOfMemoryError: there are too many images in it.
     """
     state.optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros_like(state.loss_sum)
+    total, whole = torch.zeros_like(state.loss_sum), group.mean(state.weigh(labels))
     for part, target in zip(
         images.split(state.micro_batch), labels.split(state.micro_batch), strict=True
     ):
-        loss = state.loss(part, target) * (len(part) / len(images))
+        loss = state.loss(part, target) * (state.weigh(target) / whole)
         state.scaler.scale(loss).backward()
         total += loss.detach()
     return total

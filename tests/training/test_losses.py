@@ -9,17 +9,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.data.cache import TensorCache
 from pipeline.errors import ConfigError
 from pipeline.metrics import score
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
+from pipeline.training.execution import Execution
 from pipeline.training.fold import run_fold
 from pipeline.training.losses import loss_of_labels, plain_losses
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import Run
+from pipeline.training.start import start_training
+from pipeline.training.step import accumulate
 from pipeline.training.tables import read_probabilities
 from tests.training.runs import make_run
 
@@ -130,3 +133,20 @@ def side_by_side(digits: TensorCache) -> TensorCache:
     part = replace(digits.train, images=images, labels=marks > 0)
     assert np.unique(marks.numpy()).tolist() == [0, 1, 2]
     return TensorCache(part, part, digits.classes)
+
+
+@pytest.mark.parametrize("changes", [{"class_weights": 1.0}, {"class_weights": 1.0, "mixup": 0.5}])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(changes: dict[str, float]) -> None:
+    data = skewed_data()
+    images, labels = next(epoch_batches(data, recipe(**changes), 50, 0))
+    images = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    found = []
+    for micro_batch in (0, 8):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        execution = Execution(device="cpu", precision="fp32", micro_batch=micro_batch)
+        state = start_training(model, data, recipe(**changes), execution)
+        loss = accumulate(state, images, labels)
+        found.append(torch.cat([loss[None], *(p.grad.flatten() for p in model.parameters())]))
+
+    torch.testing.assert_close(found[1], found[0])
