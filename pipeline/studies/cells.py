@@ -34,6 +34,10 @@ class Bench:
         """The value for this bench's scale."""
         return {"smoke": smoke, "cpu": cpu, "gpu": gpu}[self.scale]
 
+    def state_of(self, cell: Cell) -> Path:
+        """What a stopped cell's training goes on with; kept until the cell has its result."""
+        return self.scratch / cell.study / self.scale / f"{cell.name}.pt"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:

@@ -111,7 +111,7 @@ def fit(
     statistics = channel_statistics(data.images, data.train)
     model = ImageClassifier(build(), *statistics).to(data.labels.device)
     execution = _execution(model, data, recipe, executions, asked or {})
-    path = bench.scratch / cell.study / bench.scale / f"{cell.name}.pt"
+    path = bench.state_of(cell)
     path.parent.mkdir(parents=True, exist_ok=True)
     identity = {"cell": cell.name, "recipe": asdict(recipe), "engine_version": ENGINE_VERSION}
     state = start_training(model, data, recipe, execution, identity)
@@ -128,7 +128,6 @@ def fit(
             bar.update(len(state.history) - bar.n)
 
         train_fold(state, data, recipe, execution, seed, save, bench.deadline)
-    path.unlink(missing_ok=True)
     return Fit(
         model=state.model, data=data, history=state.history, recipe=recipe, execution=execution
     )

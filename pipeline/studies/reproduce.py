@@ -70,6 +70,7 @@ def _measure_missing(bench: Bench, cells: Sequence[Cell]) -> None:
             outcome = cell.measure(bench, cell)
         write_result(path, bench.scale, cell, outcome, seconds())
         spent.unlink()
+        bench.state_of(cell).unlink(missing_ok=True)
 
 
 @contextmanager
