@@ -48,7 +48,8 @@ def bench(settings: Settings, *, rounds: int, as_json: bool, growth: bool = True
     where growth was measured, and prints the figures; with `as_json` the one object alone.
 
     Raises:
-        ConfigError: the competition's images are not files, or do not become square ones.
+        ConfigError: the competition's images are not files, do not become square ones, or have
+            several labels.
     """
     if rounds < 1:
         raise ConfigError(f"rounds={rounds}: at least 1")
@@ -146,6 +147,11 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
         raise ConfigError(
             f"{settings.competition} has no image files that become square, which the yardstick "
             "reads; choose SIZE, or COMPETITION=dog-vs-cat-vs-bird"
+        )
+    if data.multi_label:
+        raise ConfigError(
+            f"{settings.competition} has images with several labels, and the yardstick learns one "
+            "each; choose another, such as COMPETITION=dog-vs-cat-vs-bird"
         )
     asked = changes(settings)[1]
     execution = choose_execution(pixels=_PIXELS_OF_A_LONG_RUN, asked=asked)

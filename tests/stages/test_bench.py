@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from tests.stages.commands import run_here, run_pipeline, write_digit_images
 
 OPTIONS = ("--competition", "mine", "--set", "compile=off", "--model", "nntrain-cnn")
@@ -48,3 +50,20 @@ def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
 
     assert outcome.code == 2
     assert "digits has no image files that become square" in outcome.errors
+
+
+def test_images_with_several_labels_are_refused(tmp_path: Path) -> None:
+    raw = tmp_path / "data/mine/raw"
+    write_digit_images(raw, train=100)
+    for name in ("train.csv", "sample_submission.csv"):
+        table = pd.read_csv(raw / name, dtype={"id": str})
+        table["label"] = ["even few" if row % 2 else "few" for row in range(len(table))]
+        table.to_csv(raw / name, index=False)
+    (raw.parent / "competition.toml").write_text(
+        'metric = "macro_f1"\nmulti_label = true\n[data]\nlabel_separator = " "\n'
+    )
+
+    outcome = run_here(tmp_path, "bench", *OPTIONS)
+
+    assert outcome.code == 2
+    assert "mine has images with several labels" in outcome.errors
