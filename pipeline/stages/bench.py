@@ -90,10 +90,10 @@ def _measure(
         ours.append(engine.epoch())
         done()
     found: dict[str, Any] = {"resident_mb": [resident_before, _resident_megabytes()]}
-    found["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
-    counts = engine.kernels_and_launches()
+    counts = engine.kernels_and_launches()  # ahead of what takes a recorded step's gradients away
     if counts is not None:
         found["kernels_per_step"], found["launches_per_step"] = counts
+    found["peak_mb"] = round(engine.peak_bytes() / 1e6, 1)
     return {
         **_figures(subject, ours, theirs),
         "warm_up_seconds": round(warm_up, 2),

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pandas as pd
+import torch
 
+from pipeline.stages.bench import _measure
+from pipeline.stages.bench_engine import Subject
+from pipeline.stages.settings import Settings
+from pipeline.training.execution import Execution
 from tests.stages.commands import run_here, run_pipeline, write_digit_images
 
 OPTIONS = ("--competition", "mine", "--set", "compile=off", "--model", "nntrain-cnn")
@@ -50,6 +57,28 @@ def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
 
     assert outcome.code == 2
     assert "digits has no image files that become square" in outcome.errors
+
+
+def test_launches_are_counted_while_a_recorded_step_has_its_gradients() -> None:
+    """A replay with a gradient scaler looks at them; the measured memory's steps drop them."""
+    done: list[str] = []
+    engine = SimpleNamespace(
+        epoch=lambda: 1.0,
+        peak_bytes=lambda: done.append("memory") or 1,
+        kernels_and_launches=lambda: done.append("launches"),
+    )
+    subject = SimpleNamespace(
+        start=lambda: engine,
+        images=torch.zeros(1, 8, 8, 1),
+        execution=Execution(device="cpu", precision="fp32"),
+        settings=Settings(),
+    )
+    yardstick = SimpleNamespace(epoch=lambda: (2.0, 0.0))
+
+    found = _measure(cast(Subject, subject), yardstick, 1, lambda: None, with_growth=False)
+
+    assert done == ["launches", "memory"]
+    assert found["ratio"] == 2.0
 
 
 def test_images_with_several_labels_are_refused(tmp_path: Path) -> None:
