@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import torch
@@ -75,16 +76,15 @@ def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def accumulate(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
-    """`gradients` with the micro-batch as it is.
+    """`gradients` with the micro-batch as it is, or less: no part is much smaller than the others.
 
     Raises:
         torch.OutOfMemoryError: there are too many images in it.
     """
     state.optimizer.zero_grad(set_to_none=True)
     total, whole = torch.zeros_like(state.loss_sum), group.mean(state.weigh(labels))
-    for part, target in zip(
-        images.split(state.micro_batch), labels.split(state.micro_batch), strict=True
-    ):
+    parts = math.ceil(len(images) / state.micro_batch)
+    for part, target in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
         loss = state.loss(part, target) * (state.weigh(target) / whole)
         state.scaler.scale(loss).backward()
         total += loss.detach()

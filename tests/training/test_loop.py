@@ -243,6 +243,19 @@ def test_images_at_once_can_be_chosen(fold_data):
     assert (state.batch, state.micro_batch) == (32, 8)
 
 
+def test_a_batch_that_is_no_multiple_of_the_images_at_once_leaves_no_single_image(fold_data):
+    """Batch norm has no statistics of one image where it sees single pixels."""
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    recipe, sizes = Recipe(epochs=1, batch_size=32), []
+    state = start_training(model, fold_data, recipe, replace(FP32, micro_batch=31))
+    whole = state.loss
+    state.loss = lambda images, labels: sizes.append(len(images)) or whole(images, labels)
+
+    gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+    assert sizes == [16, 16]
+
+
 def test_one_image_too_many_for_the_memory_is_told(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1))
     state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
