@@ -176,7 +176,8 @@ class TrainingState:
             )
         try:
             for part, values in zip(self._parts(), saved["parts"], strict=True):
-                part.load_state_dict(values)
+                if values:  # a scaler that had nothing to do has none
+                    part.load_state_dict(values)
             for name, part in choices.items():
                 part.load_state_dict(chosen[name])
             self.history = [EpochMetrics(**metrics) for metrics in saved["history"]]

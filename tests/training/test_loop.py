@@ -233,6 +233,25 @@ def test_a_resumed_fold_keeps_to_the_images_at_once_that_fit(tmp_path, fold_data
     assert resumed_from_old.micro_batch == 32
 
 
+@pytest.mark.parametrize(("before", "now"), [("fp32", "fp16"), ("fp16", "fp32")])
+def test_a_fold_goes_on_where_another_number_format_was_decided_on(
+    tmp_path, fold_data, before, now
+):
+    """As on another machine: a gradient scaler then begins, or is not needed any more."""
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    saved, resumed = (
+        start_training(model, fold_data, Recipe(epochs=1, batch_size=32), each)
+        for each in (replace(FP32, precision=before), replace(FP32, precision=now))
+    )
+    saved.step = 3
+    saved.save(tmp_path / CHECKPOINT)
+
+    resumed.resume(tmp_path / CHECKPOINT)
+
+    assert resumed.step == 3
+    assert resumed.scaler.is_enabled() == (now == "fp16")
+
+
 def test_images_at_once_can_be_chosen(fold_data):
     model = NETWORK.build(torch.zeros(1), torch.ones(1))
 
