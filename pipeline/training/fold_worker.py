@@ -25,13 +25,18 @@ from pipeline.training.deadline import Deadline
 from pipeline.training.execution import for_group
 from pipeline.training.fold import run_fold
 from pipeline.training.run import Run
-from pipeline.training.state import EpochMetrics
 
+_OUTPUT, _ERRORS = 1, 2  # file descriptors
 _RANK_HERE, _GROUP_SIZE = "LOCAL_RANK", "WORLD_SIZE"  # set by torchrun
 
 
-def main(arguments: list[str]) -> int:
-    """Train the fold that the arguments name."""
+def main(arguments: list[str], messages: int) -> int:
+    """Train the fold that the arguments name, and write the messages to a file descriptor."""
+
+    def tell(message: dict[str, object]) -> None:
+        # In one piece: the processes of a group share the pipe.
+        os.write(messages, (json.dumps(message) + "\n").encode())
+
     folder, cache, number, device, threads, at = arguments
     together = _GROUP_SIZE in os.environ
     deadline = Deadline(float(at))
@@ -46,16 +51,17 @@ def main(arguments: list[str]) -> int:
         members = group.process_group(run.execution.device) if together else nullcontext()
         with deadline.heeding_signals(*_stops()), members:
             data = load_cache(Path(cache))
-            run_fold(run, data, int(number), torch.device(device), _print_metrics, deadline)
+            place = torch.device(device)
+            run_fold(run, data, int(number), place, lambda epoch: tell(asdict(epoch)), deadline)
     except PipelineError as error:
-        _print({"error": str(error), "exit_code": error.exit_code})
+        tell({"error": str(error), "exit_code": error.exit_code})
         # All processes of a group stop at their deadline together: torchrun need not interfere.
         return 0 if together and isinstance(error, BudgetError) else error.exit_code
     except Exception as error:  # told by name: torchrun would only say that there was one
         print(traceback.format_exc(), file=sys.stderr)
         first = next(iter(str(error).strip().splitlines()), "no message")
         told = f"fold {number}: {type(error).__name__}: {first}"
-        _print({"error": told, "exit_code": PipelineError.exit_code})
+        tell({"error": told, "exit_code": PipelineError.exit_code})
         return PipelineError.exit_code
     return 0
 
@@ -69,14 +75,12 @@ def _stops() -> list[signal.Signals]:
     return [signal.SIGTERM] if in_background else [signal.SIGTERM, signal.SIGINT]
 
 
-def _print_metrics(metrics: EpochMetrics) -> None:
-    _print(asdict(metrics))
-
-
-def _print(message: dict[str, object]) -> None:
-    # In one piece: the processes of a group share the pipe.
-    os.write(sys.stdout.fileno(), (json.dumps(message) + "\n").encode())
+def messages_alone() -> int:
+    """Standard output; what libraries print there, such as NCCL, goes to the error stream."""
+    messages = os.dup(_OUTPUT)
+    os.dup2(_ERRORS, _OUTPUT)
+    return messages
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], messages_alone()))

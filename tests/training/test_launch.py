@@ -274,7 +274,7 @@ def test_an_interrupt_lets_a_fold_process_save_unless_it_is_in_the_background(
     folder = a_run(tmp_path / "run", digits).folder
     threads = str(torch.get_num_threads())
 
-    assert fold_worker.main([str(folder), str(cache), "0", "cpu", threads, "inf"]) == code
+    assert fold_worker.main([str(folder), str(cache), "0", "cpu", threads, "inf"], 1) == code
 
 
 def test_what_a_fold_process_says_is_passed_on(tmp_path, digits, cache, capsys):
@@ -284,6 +284,18 @@ def test_what_a_fold_process_says_is_passed_on(tmp_path, digits, cache, capsys):
     train_with([Worker("cpu", 1, ("-c", says))], [run], cache, lambda *_: None, Deadline())
 
     assert "run fold 1: 8 images at once from here on\n" in capsys.readouterr().err
+
+
+def test_what_a_library_prints_is_no_message(capfd):
+    """oneDNN does with ONEDNN_VERBOSE, and NCCL with NCCL_DEBUG."""
+    messages = fold_worker.messages_alone()
+    try:
+        os.write(1, b"onednn_verbose\n")
+        os.write(messages, b"{}\n")
+    finally:
+        os.dup2(messages, 1)
+
+    assert capfd.readouterr() == ("{}\n", "onednn_verbose\n")
 
 
 @pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])
