@@ -47,7 +47,7 @@ def check_batch(batch: int) -> None:
     if batch % size():
         raise ConfigError(
             f"a batch of {batch} images cannot be shared by {size()} processes; choose another, "
-            f"such as SET='batch_size={batch // size() * size()}'"
+            f"such as SET='batch_size={max(batch // size(), 1) * size()}'"
         )
 
 

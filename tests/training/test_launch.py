@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import BudgetError, ConfigError, DataError, PipelineError
-from pipeline.training import fold_worker
+from pipeline.training import fold_worker, group
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold_process import Task
 from pipeline.training.group_launch import train_in_groups
@@ -307,6 +307,14 @@ def test_a_bug_is_told_by_its_name_and_with_its_traceback(launch, tmp_path, digi
         launch([run], cache, lambda *_: None, Deadline())
 
     assert ": Traceback (most recent call last):\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch", "possible"), [(32, 30), (2, 3)])
+def test_a_batch_that_processes_can_share_is_named(monkeypatch, batch, possible):
+    monkeypatch.setattr(group, "size", lambda: 3)
+
+    with pytest.raises(ConfigError, match=f"such as SET='batch_size={possible}'"):
+        group.check_batch(batch)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused_in_one_line(
