@@ -39,7 +39,7 @@ class Engine:
     def epoch(self) -> float:
         """Seconds of one pass over all images, without validation."""
         start = time.perf_counter()
-        self.state.step = 0
+        self.state.step = self.state.schedule.last_epoch = 0  # it has an end, rounds go on
         train_epoch(self.state, self.data, self.recipe, self.data.side, 0, Deadline())
         self.state.loss_sum.item()  # the device has finished when its result is here
         return time.perf_counter() - start

@@ -59,6 +59,20 @@ def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
     assert "digits has no image files that become square" in outcome.errors
 
 
+def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
+    subject = Subject(
+        Settings(model="nntrain-cnn", set="epochs=1 schedule=one-cycle batch_size=32"),
+        Execution(device="cpu", precision="fp32"),
+        torch.zeros(64, 8, 8, 1, dtype=torch.uint8),
+        torch.arange(64) % 2,
+        classes=2,
+        mirror=False,
+    )
+    engine = subject.start()
+
+    assert all(engine.epoch() > 0 for _ in range(3))
+
+
 def test_launches_are_counted_while_a_recorded_step_has_its_gradients() -> None:
     """A replay with a gradient scaler looks at them; the measured memory's steps drop them."""
     done: list[str] = []
