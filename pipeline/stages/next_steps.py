@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.artifacts import is_complete, read_json, unfinished_folder
+from pipeline.artifacts import is_complete, read_json
 from pipeline.competition import Competition
 from pipeline.data.cache import load_cache
 from pipeline.data.submission import SubmissionForm, submission_csv
@@ -25,7 +25,7 @@ from pipeline.stages.submission import SUBMISSION
 from pipeline.stages.submit import read_candidate, uploaded_as
 from pipeline.stages.train import is_trained, plan_run
 from pipeline.stages.upload_note import UploadNote
-from pipeline.training.run import METRICS, RECORD, Run
+from pipeline.training.run import RECORD, Run
 from pipeline.training.tables import read_probabilities
 
 State = Literal["up to date", "to do", "later", "refused"]
@@ -123,9 +123,7 @@ def _begun(run: Run, missing: list[int]) -> str:
     """Where stopped folds go on."""
     found = []
     for number in missing:
-        path = unfinished_folder(run.fold(number)) / METRICS
-        if path.exists():
-            epochs = path.read_text(encoding="utf-8").count("\n")
+        if epochs := run.epochs_done(number):
             found.append(f"; fold {number} goes on after {epochs} of {run.recipe.epochs} epochs")
     return "".join(found)
 

@@ -259,8 +259,8 @@ def _progress(runs: Sequence[Run]) -> Any:
         say("train", f"{run.folder.name} on {devices}")
         say_table("train", run.execution.table())
     total = sum(run.recipe.epochs * len(run.folds) for run in runs)
-    missing = sum(run.recipe.epochs * len(run.missing_folds()) for run in runs)
-    return tqdm(total=total, initial=total - missing, unit="epoch", dynamic_ncols=True)
+    missing = [run.recipe.epochs - run.epochs_done(n) for run in runs for n in run.missing_folds()]
+    return tqdm(total=total, initial=total - sum(missing), unit="epoch", dynamic_ncols=True)
 
 
 def _show(bar: Any, task: Task, metrics: EpochMetrics) -> None:

@@ -24,13 +24,11 @@ from pipeline.training.loop import train_fold
 from pipeline.training.placement import near
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.pseudo import pseudo_hash, with_pseudo
-from pipeline.training.run import FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
+from pipeline.training.run import CHECKPOINT, FOLDS, METRICS, OUT_OF_FOLD, WEIGHTS, Run
 from pipeline.training.seeds import derive_seed
 from pipeline.training.start import start_training
 from pipeline.training.state import EpochMetrics, TrainingState
 from pipeline.training.tables import probability_table, write_probabilities
-
-CHECKPOINT = "checkpoint.pt"
 
 
 def run_fold(

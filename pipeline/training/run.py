@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.artifacts import is_complete, read_json
+from pipeline.artifacts import is_complete, read_json, unfinished_folder
 from pipeline.errors import ConfigError, DataError
 from pipeline.models import ImageClassifier, make_model
 from pipeline.models.pretrained import read_tensors
@@ -22,6 +22,7 @@ RECORD = "run.json"
 FOLDS = "folds.csv"
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.pt"
 OUT_OF_FOLD = "oof.csv"
 PSEUDO = "pseudo"  # in the record of a run that trains on pseudo-labels, too
 MADE_FROM = "made_from"  # in the record of a run that was not trained, but made of others
@@ -151,6 +152,13 @@ class Run:
         """What the epochs of a trained fold took, compiling and validation included."""
         lines = (self.fold(number) / METRICS).read_text(encoding="utf-8").splitlines()
         return float(sum(json.loads(line)["seconds"] for line in lines))
+
+    def epochs_done(self, number: int) -> int:
+        """Those that a fold has behind it where its training was stopped."""
+        folder = unfinished_folder(self.fold(number))
+        if not (folder / CHECKPOINT).exists() or not (folder / METRICS).exists():
+            return 0
+        return (folder / METRICS).read_text(encoding="utf-8").count("\n")
 
     def missing_folds(self) -> list[int]:
         """The folds that are not trained yet."""

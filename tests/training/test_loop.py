@@ -13,14 +13,15 @@ from torch.nn.utils import parameters_to_vector
 
 from pipeline.artifacts import verify_manifest
 from pipeline.errors import BudgetError, ConfigError, DataError
-from pipeline.stages.train import ENGINE_VERSION
+from pipeline.stages.train import ENGINE_VERSION, _progress
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches, valid_batches
 from pipeline.training.deadline import Deadline
-from pipeline.training.fold import CHECKPOINT, run_fold
+from pipeline.training.fold import run_fold
 from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
+from pipeline.training.run import CHECKPOINT
 from pipeline.training.start import start_training
 from pipeline.training.step import gradients, plain_step
 from pipeline.training.tables import read_probabilities
@@ -138,6 +139,18 @@ def test_a_kill_behind_the_last_epoch_costs_none(tmp_path, digits, monkeypatch, 
     verify_manifest(killed.fold(0))
     for name in ("weights.safetensors", "oof.csv"):
         assert (killed.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
+
+
+def test_the_bar_of_a_fold_that_goes_on_begins_behind_the_epochs_that_it_has(tmp_path, digits):
+    run, deadline = make_run(tmp_path, digits, epochs=3, folds=2), Deadline()
+    with pytest.raises(BudgetError):
+        run_fold(run, digits, 0, CPU, lambda _: deadline.set_off(), deadline)
+
+    with _progress([run]) as bar:
+        epochs = train(run, digits)
+
+        assert bar.initial == 1
+        assert bar.initial + len(epochs) + 3 == bar.total == 6
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, digits):
