@@ -66,7 +66,7 @@ def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
         except torch.OutOfMemoryError as err:
             state.optimizer.zero_grad(set_to_none=True)
             if state.micro_batch < 4 or group.size() > 1:
-                raise too_little_memory(images, state.micro_batch) from err
+                raise too_little_memory(images, min(state.micro_batch, len(images))) from err
             state.micro_batch = state.micro_batch // 2
             tqdm.write(
                 f"out of memory: {state.micro_batch} images at once from here on, still "

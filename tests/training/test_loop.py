@@ -14,6 +14,7 @@ from torch.nn.utils import parameters_to_vector
 from pipeline.artifacts import verify_manifest
 from pipeline.errors import BudgetError, ConfigError, DataError
 from pipeline.stages.train import ENGINE_VERSION, _progress
+from pipeline.training import group
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches, valid_batches
 from pipeline.training.deadline import Deadline
@@ -298,6 +299,20 @@ def test_one_image_too_many_for_the_memory_is_told(fold_data):
     state.loss = loss
     with pytest.raises(ConfigError, match="out of memory with 2 images of 8x8x1 at once"):
         gradients(state, fold_data.images[:32], fold_data.labels[:32])
+
+
+def test_a_share_of_a_batch_too_many_for_the_memory_is_told(fold_data, monkeypatch):
+    """Processes that train a fold together do not halve: all would have to."""
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
+
+    def loss(images, labels):
+        raise torch.OutOfMemoryError("made by the test")
+
+    state.loss = loss
+    monkeypatch.setattr(group, "size", lambda: 2)
+    with pytest.raises(ConfigError, match="out of memory with 16 images of 8x8x1 at once"):
+        gradients(state, fold_data.images[:16], fold_data.labels[:16])
 
 
 @pytest.mark.parametrize("micro_batch", [0, 8])
