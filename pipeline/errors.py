@@ -56,6 +56,10 @@ class HostError(PipelineError):
     exit_code = 8
 
 
+class OutageError(HostError):
+    """The host is busy, broken or out of reach, and may answer a little later."""
+
+
 class StorageError(PipelineError):
     """The disk is full or the folder cannot be written."""
 

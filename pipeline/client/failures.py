@@ -13,6 +13,7 @@ from pipeline.errors import (
     ConfigError,
     CredentialsError,
     HostError,
+    OutageError,
     PipelineError,
     StorageError,
 )
@@ -77,7 +78,8 @@ def error_for(
         )
     if failure.kind == "storage":
         return _storage_error(failure, where)
-    return HostError(f"{where} ({failure}); {_remedy(failure, endpoint)}")
+    told = OutageError if failure.is_passing or failure.kind == "timeout" else HostError
+    return told(f"{where} ({failure}); {_remedy(failure, endpoint)}")
 
 
 def _where_to_accept(endpoint: Endpoint, competition: str) -> str:

@@ -6,20 +6,26 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
 from pipeline.artifacts import write_whole
 from pipeline.client.client import KaggleClient
 from pipeline.client.kernels import KernelStatus, KernelVersion
-from pipeline.errors import HostError
+from pipeline.errors import HostError, OutageError
 from pipeline.stages.console import say
+
+T = TypeVar("T")
 
 LOG = "kernel.log"
 HOURS_TO_RUN = 12.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 60.0
 _PAUSE_GROWTH = 1.2
+# A kernel runs on while Kaggle or the network is away; on the local host it ends with its host.
+_LONGEST_OUTAGE_SECONDS = {"kaggle": 3600.0, "local": 0.0}
 _TAIL_LINES = 20
 _LONGEST_LAST_LINE = 200
 
@@ -31,12 +37,12 @@ def wait_for_kernel(client: KaggleClient, pushed: KernelVersion, folder: Path) -
         HostError: it has not ended in the hours that a kernel may run.
     """
     started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
-    log = _FollowedLog(client, pushed)
+    log, outlast = _FollowedLog(client, pushed), partial(_outlast, client)
     with _progress_line() as show:
-        while not (status := client.kernels.status(pushed)).ended:
+        while not (status := outlast(partial(client.kernels.status, pushed))).ended:
             waited = time.monotonic() - started
             show(f"{pushed} {status.state.lower()}, {_clock(waited)}")
-            log.print_new()
+            outlast(log.print_new)
             if waited >= 3600 * HOURS_TO_RUN:
                 _keep(folder, log.text)
                 raise HostError(
@@ -45,10 +51,27 @@ def wait_for_kernel(client: KaggleClient, pushed: KernelVersion, folder: Path) -
                 )
             time.sleep(pause)
             pause = min(_PAUSE_GROWTH * pause, _LONGEST_PAUSE_SECONDS)
-        log.print_new()
-    _keep(folder, client.kernels.log(pushed) or log.text)
+        outlast(log.print_new)
+    _keep(folder, outlast(partial(client.kernels.log, pushed)) or log.text)
     say("kernel", f"{pushed} ended: {status.state}, after {_clock(time.monotonic() - started)}")
     return status
+
+
+def _outlast(client: KaggleClient, read: Callable[[], T]) -> T:
+    """What `read` returns, asked again for as long as the kernel may outlast the host's silence.
+
+    Raises:
+        OutageError: it took longer.
+    """
+    end = time.monotonic() + _LONGEST_OUTAGE_SECONDS[client.endpoint.name]
+    while True:
+        try:
+            return read()
+        except OutageError:
+            if time.monotonic() >= end:
+                raise
+            say("kernel", f"no answer; {client.endpoint.title} is asked again in a minute")
+            time.sleep(_LONGEST_PAUSE_SECONDS)
 
 
 def failure_text(folder: Path, what: str) -> str:

@@ -12,7 +12,15 @@ import stamina
 
 from pipeline.client.client import KaggleClient
 from pipeline.client.kernels import KernelStatus, KernelVersion
-from pipeline.errors import AccessError, ConfigError, HostError, LimitError, SubmissionError
+from pipeline.client.retries import ATTEMPTS
+from pipeline.errors import (
+    AccessError,
+    ConfigError,
+    HostError,
+    LimitError,
+    OutageError,
+    SubmissionError,
+)
 from pipeline.host.state import State
 from pipeline.stages import hosts, kernel_session, submit
 from pipeline.stages.push import push
@@ -188,6 +196,24 @@ def test_kernel_that_runs_too_long(
     server.book.kernels.states = ["COMPLETE"]
     checkout.push()
     assert len(server.book.kernels.saved) == 1
+
+
+def test_an_outage_while_the_kernel_runs_is_waited_out(
+    server: FaultServer,
+    checkout: Checkout,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.book.faults["GetKernelSessionStatus"] = [refuse(503)] * ATTEMPTS
+    with pytest.raises(OutageError, match=r"HTTP 503.*rerun"):  # the local host's kernels end, too
+        checkout.push()
+    monkeypatch.setitem(kernel_session._LONGEST_OUTAGE_SECONDS, "local", 60.0)
+    monkeypatch.setattr(kernel_session, "_LONGEST_PAUSE_SECONDS", 0.01)
+    server.book.faults["GetKernelSessionStatus"] = [refuse(503)] * ATTEMPTS + [hang_up] * ATTEMPTS
+    checkout.push()
+    assert capsys.readouterr().out.count("is asked again in a minute") == 2
+    assert len(server.book.kernels.saved) == 1
+    assert len(checkout.uploads) == 1
 
 
 @pytest.mark.parametrize(
