@@ -121,6 +121,7 @@ def test_processes_that_share_each_batch_train_as_one_also_after_a_stop(
     assert (ours - theirs).norm() < SHARE_OF_MOVEMENT * (theirs - before).norm()
 
 
+@pytest.mark.soak
 def test_processes_that_share_each_batch_go_on_to_the_same_bytes_each_with_its_dropout(
     tmp_path, digits, cache, in_turn
 ):
