@@ -1,10 +1,12 @@
-"""A disk that is really full after a megabyte."""
+"""What the tests of data share: a small raw folder, and a disk that is really full."""
 
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.data.raw_files import put, put_images
 
 
 @pytest.fixture
@@ -23,3 +25,13 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A label table with ids that look like numbers, and a BOM."""
+    put_images(tmp_path, ["train/0001.png", "train/0002.png", "train/1e3.png"])
+    put_images(tmp_path, ["test/0007.png", "test/0010.png"])
+    put(tmp_path, "train.csv", "\ufeffid,label\n1e3,cat\n0001,dog\n0002,cat\n")
+    put(tmp_path, "sample_submission.csv", "\ufeffid,label\n0010,cat\n0007,cat\n")
+    return tmp_path

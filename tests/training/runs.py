@@ -11,11 +11,14 @@ from pipeline.competition import Competition
 from pipeline.data.cache import Part, TensorCache, build_cache
 from pipeline.data.layouts import RawDataset, RawPart
 from pipeline.stages.train import ENGINE_VERSION
+from pipeline.training.deadline import Deadline
 from pipeline.training.execution import Execution
+from pipeline.training.fold import run_fold
 from pipeline.training.folds import write_folds
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import Network, Run
 
+CPU = torch.device("cpu")
 FP32 = Execution(device="cpu", precision="fp32", threads=1)
 NETWORK = Network(model="resnet14", conv="channel-selection", channels=1, classes=10, dropout=0.2)
 
@@ -81,3 +84,9 @@ def make_run(
     write_folds(folder / "folds.csv", data.train.ids, np.arange(600) % folds)
     (folder / "run.json").write_text(json.dumps(record))
     return Run.open(folder)
+
+
+def train(run, data, number=0, deadline=None):
+    epochs = []
+    run_fold(run, data, number, CPU, epochs.append, deadline or Deadline())
+    return epochs

@@ -11,43 +11,19 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import parameters_to_vector
 
-from pipeline.artifacts import verify_manifest
-from pipeline.errors import BudgetError, ConfigError, DataError
-from pipeline.stages.train import ENGINE_VERSION, _progress
-from pipeline.training import group
+from pipeline.errors import ConfigError
+from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches, valid_batches
 from pipeline.training.deadline import Deadline
-from pipeline.training.fold import run_fold
 from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import CHECKPOINT
 from pipeline.training.start import start_training
-from pipeline.training.step import gradients, plain_step
+from pipeline.training.step import plain_step
 from pipeline.training.tables import read_probabilities
-from tests.training.runs import FP32, NETWORK, make_run
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def fold_data(digits):
-    rows = torch.arange(600)
-    return FoldData(
-        images=digits.train.images,
-        labels=digits.train.labels,
-        train=rows[:450],
-        valid=rows[450:],
-        classes=10,
-        mirror=False,
-    )
-
-
-def train(run, data, number=0, deadline=None):
-    epochs = []
-    run_fold(run, data, number, CPU, epochs.append, deadline or Deadline())
-    return epochs
+from tests.training.runs import CPU, FP32, NETWORK, make_run, train
 
 
 def test_a_fold_learns_digits_and_leaves_its_artefacts(tmp_path, digits):
@@ -76,94 +52,6 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
         return (run.fold(0) / "weights.safetensors").read_bytes()
 
     assert weights("a", 0) == weights("b", 0) != weights("c", 1)
-
-
-@pytest.mark.parametrize(
-    "choices",
-    [
-        {},
-        {"frozen": 0.5},
-        {"layer_decay": 0.7},
-        {"ema": 0.9, "keep": "best", "frozen": 0.5, "layer_decay": 0.7},
-    ],
-    ids=str,
-)
-def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, digits, choices):
-    straight = make_run(tmp_path / "straight", digits, **choices)
-    stopped = make_run(tmp_path / "straight-again", digits, **choices)
-    epochs = train(straight, digits)
-    stops, resumed = [], []
-
-    while stopped.missing_folds() == [0, 1, 2, 3]:
-        try:
-            resumed += train(stopped, digits, deadline=Deadline.after(0))
-        except BudgetError as error:
-            stops.append(str(error))
-
-    assert len(stops) > len(epochs)
-    assert "the time budget ended while training; rerun to continue" in stops[0]
-    for name in ("weights.safetensors", "oof.csv"):
-        assert (stopped.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
-    history = (stopped.fold(0) / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["train_loss"] for line in history] == [e.train_loss for e in epochs]
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "pipeline.training.fold._write_metrics",
-        "pipeline.training.fold.save_file",
-        "pipeline.artifacts.write_manifest",
-        "pipeline.artifacts.replace_folder",
-    ],
-)
-def test_a_kill_behind_the_last_epoch_costs_none(tmp_path, digits, monkeypatch, moment):
-    class Kill(BaseException):
-        pass
-
-    def kill(*_, **__):
-        raise Kill
-
-    straight = make_run(tmp_path / "straight", digits, epochs=1)
-    killed = make_run(tmp_path / "killed", digits, epochs=1)
-    train(straight, digits)
-    with monkeypatch.context() as patch:
-        patch.setattr(moment, kill)
-        with pytest.raises(Kill):
-            train(killed, digits)
-
-    assert train(killed, digits) == []
-
-    left, expected = ({path.name for path in run.fold(0).iterdir()} for run in (killed, straight))
-    assert left == expected
-    assert len((killed.fold(0) / "metrics.jsonl").read_text().splitlines()) == 1
-    verify_manifest(killed.fold(0))
-    for name in ("weights.safetensors", "oof.csv"):
-        assert (killed.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
-
-
-def test_the_bar_of_a_fold_that_goes_on_begins_behind_the_epochs_that_it_has(tmp_path, digits):
-    run, deadline = make_run(tmp_path, digits, epochs=3, folds=2), Deadline()
-    with pytest.raises(BudgetError):
-        run_fold(run, digits, 0, CPU, lambda _: deadline.set_off(), deadline)
-
-    with _progress([run]) as bar:
-        epochs = train(run, digits)
-
-        assert bar.initial == 1
-        assert bar.initial + len(epochs) + 3 == bar.total == 6
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, digits):
-    run, other = (make_run(tmp_path / name, digits, name=name) for name in ("own", "other"))
-    for each in (run, other):
-        with pytest.raises(BudgetError):
-            train(each, digits, deadline=Deadline.after(0))
-    checkpoints = [each.folder / "fold0.unfinished" / CHECKPOINT for each in (run, other)]
-    checkpoints[0].write_bytes(checkpoints[1].read_bytes())
-
-    with pytest.raises(DataError, match=r"was made for .*'other'.*delete it and rerun"):
-        train(run, digits)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_no_checkpoint(tmp_path, digits):
@@ -202,117 +90,6 @@ def train_unsaved(model, data, execution):
     recipe = Recipe(epochs=1, batch_size=64)
     state = start_training(model, data, recipe, execution)
     train_fold(state, data, recipe, execution, 0, save, Deadline())
-
-
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(fold_data, capsys):
-    torch.manual_seed(0)
-    model = NETWORK.build(torch.full((1,), 80.0), torch.full((1,), 90.0))
-    recipe = Recipe(epochs=1, batch_size=32)
-    state = start_training(model, fold_data, recipe, FP32)
-    whole, sizes = state.loss, []
-
-    def loss(images, labels):
-        sizes.append(len(images))
-        if len(images) > 8:
-            raise torch.OutOfMemoryError("made by the test")
-        return whole(images, labels)
-
-    state.loss = loss
-    value = gradients(state, fold_data.images[:32], fold_data.labels[:32])
-
-    assert sizes == [32, 16, 8, 8, 8, 8]
-    assert (state.batch, state.micro_batch) == (32, 8)
-    assert torch.isfinite(value)
-    assert all(p.grad is not None for p in model.parameters())
-    assert "8 images at once from here on, still 32 a step" in capsys.readouterr().err
-
-
-def test_a_resumed_fold_keeps_to_the_images_at_once_that_fit(tmp_path, fold_data):
-    def begin():
-        model = NETWORK.build(torch.zeros(1), torch.ones(1))
-        return start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
-
-    halved, resumed, resumed_from_old = begin(), begin(), begin()
-    halved.micro_batch = 8
-    halved.save(tmp_path / CHECKPOINT)
-
-    resumed.resume(tmp_path / CHECKPOINT)
-    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    del saved["micro_batch"]  # as checkpoints were that knew neither this nor processes
-    (saved["random"],) = saved["random"]
-    torch.save(saved, tmp_path / CHECKPOINT)
-    resumed_from_old.resume(tmp_path / CHECKPOINT)
-
-    assert (resumed.batch, resumed.micro_batch) == (32, 8)
-    assert resumed_from_old.micro_batch == 32
-
-
-@pytest.mark.parametrize(("before", "now"), [("fp32", "fp16"), ("fp16", "fp32")])
-def test_a_fold_goes_on_where_another_number_format_was_decided_on(
-    tmp_path, fold_data, before, now
-):
-    """As on another machine: a gradient scaler then begins, or is not needed any more."""
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    saved, resumed = (
-        start_training(model, fold_data, Recipe(epochs=1, batch_size=32), each)
-        for each in (replace(FP32, precision=before), replace(FP32, precision=now))
-    )
-    saved.step = 3
-    saved.save(tmp_path / CHECKPOINT)
-
-    resumed.resume(tmp_path / CHECKPOINT)
-
-    assert resumed.step == 3
-    assert resumed.scaler.is_enabled() == (now == "fp16")
-
-
-def test_images_at_once_can_be_chosen(fold_data):
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-
-    state = start_training(
-        model, fold_data, Recipe(epochs=1, batch_size=32), replace(FP32, micro_batch=8)
-    )
-
-    assert (state.batch, state.micro_batch) == (32, 8)
-
-
-def test_a_batch_that_is_no_multiple_of_the_images_at_once_leaves_no_single_image(fold_data):
-    """Batch norm has no statistics of one image where it sees single pixels."""
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    recipe, sizes = Recipe(epochs=1, batch_size=32), []
-    state = start_training(model, fold_data, recipe, replace(FP32, micro_batch=31))
-    whole = state.loss
-    state.loss = lambda images, labels: sizes.append(len(images)) or whole(images, labels)
-
-    gradients(state, fold_data.images[:32], fold_data.labels[:32])
-
-    assert sizes == [16, 16]
-
-
-def test_one_image_too_many_for_the_memory_is_told(fold_data):
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
-
-    def loss(images, labels):
-        raise torch.OutOfMemoryError("made by the test")
-
-    state.loss = loss
-    with pytest.raises(ConfigError, match="out of memory with 2 images of 8x8x1 at once"):
-        gradients(state, fold_data.images[:32], fold_data.labels[:32])
-
-
-def test_a_share_of_a_batch_too_many_for_the_memory_is_told(fold_data, monkeypatch):
-    """Processes that train a fold together do not halve: all would have to."""
-    model = NETWORK.build(torch.zeros(1), torch.ones(1))
-    state = start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32)
-
-    def loss(images, labels):
-        raise torch.OutOfMemoryError("made by the test")
-
-    state.loss = loss
-    monkeypatch.setattr(group, "size", lambda: 2)
-    with pytest.raises(ConfigError, match="out of memory with 16 images of 8x8x1 at once"):
-        gradients(state, fold_data.images[:16], fold_data.labels[:16])
 
 
 @pytest.mark.parametrize("micro_batch", [0, 8])
@@ -387,32 +164,6 @@ def test_faster_training_agrees_and_leaves_an_ordinary_weights_file(
     theirs, ours = (load_file(run.fold(0) / "weights.safetensors") for run in (plain, fast))
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)
     fast.network.load(fast.fold(0))
-
-
-@pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"junk"])
-def test_a_damaged_checkpoint_is_named(tmp_path, digits, damage):
-    run = make_run(tmp_path, digits)
-    with pytest.raises(BudgetError):
-        train(run, digits, deadline=Deadline.after(0))
-    checkpoint = tmp_path / "fold0.unfinished" / CHECKPOINT
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-
-    with pytest.raises(DataError, match="is not a checkpoint"):
-        train(run, digits)
-
-
-def test_a_checkpoint_runs_no_code(tmp_path, digits):
-    class Attack:
-        def __reduce__(self):
-            return (Path(tmp_path / "attacked").touch, ())
-
-    run = make_run(tmp_path, digits)
-    (tmp_path / "fold0.unfinished").mkdir()
-    torch.save({"parts": [Attack()]}, tmp_path / "fold0.unfinished" / CHECKPOINT)
-
-    with pytest.raises(DataError, match="is not a checkpoint"):
-        train(run, digits)
-    assert not (tmp_path / "attacked").exists()
 
 
 def test_an_epoch_sees_every_image_at_most_once_and_validation_never():
