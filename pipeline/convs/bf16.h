@@ -12,6 +12,7 @@ using BFloat16 = uint16_t;
 
 constexpr int kLanes = 16; // floats in a register, channels in a group
 constexpr int kSums = 16;  // registers that a product adds to
+constexpr int64_t kCacheLine = 64 / sizeof(BFloat16); // in numbers
 
 inline __m512 load(const BFloat16* from) {
   __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -32,6 +33,18 @@ inline void store_interleaved(BFloat16* to, __m512i both) {
 
 inline void store_pairs(BFloat16* to, __m512 a, __m512 b) {
   store_interleaved(to, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+}
+
+// Asks for one of `parts` equal parts of so many numbers, ahead of their use. Products that ask for
+// what the next ones take do not wait for memory; there may be nothing where they ask.
+inline void prefetch(const BFloat16* from, int64_t numbers, int part, int parts) {
+  for (int64_t at = numbers * part / parts; at < numbers * (part + 1) / parts; at += kCacheLine)
+    __builtin_prefetch(from + at, 0, 2);
+}
+
+inline void prefetch_to_write(BFloat16* to, int64_t numbers, int part, int parts) {
+  for (int64_t at = numbers * part / parts; at < numbers * (part + 1) / parts; at += kCacheLine)
+    __builtin_prefetch(to + at, 1, 3);
 }
 
 // Where `steps` of a product begin, in numbers from the start of a and of b.

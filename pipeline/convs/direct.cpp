@@ -163,13 +163,18 @@ void sum_block(const Blocks& blocks, const BFloat16* image, const BFloat16* kern
   const Sums& sums = blocks.sums;
   const int top = first * sums.from_step + sums.nearest;
   blocks.window.copy(image, sums.from, top, sums.nearest, s.a.data());
-  for (size_t phase = 0; phase < sums.phases.size(); ++phase)
-    for (int row = 0; row < blocks.rows; ++row) {
+  const int64_t from_lines = sums.from_step * sums.from.line();
+  const int64_t to_lines = sums.to_step * sums.to.line();
+  for (int row = 0; row < blocks.rows; ++row) {
+    prefetch(image + first * from_lines, blocks.rows * from_lines, blocks.rows + row, blocks.rows);
+    prefetch_to_write(to + first * to_lines, blocks.rows * to_lines, row + 1, blocks.rows);
+    for (size_t phase = 0; phase < sums.phases.size(); ++phase) {
       int y = (first + row) * sums.to_step + sums.phases[phase].row;
       if (y < sums.to.height)
         sum_row(blocks, phase, &s.a[row * sums.from_step * blocks.window.line()], kernels,
                 to + y * sums.to.line(), s);
     }
+  }
 }
 
 void sum_all(const Sums& sums, const BFloat16* images, const BFloat16* kernels, BFloat16* to,
@@ -276,7 +281,12 @@ void add_block(const KernelGradient& g, const BFloat16* x, const BFloat16* grad,
       terms.push_back({(image * g.rows + row) * g.y_line(),
                        (image * g.x_rows() + row * g.kernel.stride) * g.x_line()});
   }
-  for (int tap = 0; tap < g.kernel.taps(); ++tap) {
+  const int taps = g.kernel.taps();
+  const int64_t y_numbers = int64_t(count) * (last - first) * g.y.line();
+  const int64_t x_numbers = int64_t(count) * (last - first) * g.kernel.stride * g.x.line();
+  for (int tap = 0; tap < taps; ++tap) {
+    prefetch(grad + first * g.y.line(), y_numbers, taps + tap, taps);
+    prefetch(x + first * g.kernel.stride * g.x.line(), x_numbers, taps + tap, taps);
     int r = tap / g.kernel.size, c = tap % g.kernel.size;
     Product product{s.a.data(), 2 * g.y.channels, &s.b[c * g.x_column() + r * g.x_line()],
                     2 * g.x.channels, terms.data(), int(terms.size()), g.pairs,

@@ -226,7 +226,10 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
     }
   std::vector<Term> terms;
   for (int i = 0; i < in; i += kLanes) terms.push_back({i / kLanes * group, int64_t(i) * out});
+  const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
+    prefetch(x + begin * 2 * x_line, count * 2 * x_line, kPositions + p, kPositions);
+    prefetch_to_write(y + begin * 2 * line, count * 2 * line, p, kPositions);
     Product product{&s.a[p * a_position], 2, kernels + p * int64_t(in) * out, 2 * out,
                     terms.data(), int(terms.size()), kLanes / 2, &s.sums[p * sums_position], out};
     multiply<kLanes, false>(product, blocks.tiles, out);
@@ -281,7 +284,10 @@ void kernel_gradient_block(const BFloat16* x, const BFloat16* grad, const Blocks
       }
   }
   const Term whole{0, 0};
+  const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
+    prefetch(x + begin * 2 * x_line, count * 2 * x_line, kPositions + p, kPositions);
+    prefetch(grad + begin * 2 * line, count * 2 * line, kPositions + p, kPositions);
     Product product{&s.a[p * grad_position], 2 * out, &s.b[p * x_position], 2 * in, &whole, 1,
                     count * across / 2, &s.sums[p * int64_t(in) * out], in};
     multiply<2, true>(product, out, in);
