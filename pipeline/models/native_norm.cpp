@@ -3,91 +3,160 @@
 // The floor of such a layer is memory traffic. Each function here reads its inputs once for the sums
 // and once for the result; activations are T (float or bfloat16), everything per channel is float.
 // Sums of a block of rows are float, sums of blocks double, so that rounding does not grow with N.
+// Rows are worked on 32 numbers at a time: as many pixels as fill them with whole channels.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <vector>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 namespace {
 
-constexpr int kWide = 64;       // lanes of a row where channels divide it: known when compiling
-constexpr int64_t kBlock = 512; // rows whose sums are float
+constexpr int kHalf = 16;
+constexpr int kLanes = 2 * kHalf;
+constexpr int64_t kBlock = 16 * 1024; // numbers whose sums are float
+
+using Floats = float __attribute__((vector_size(4 * kHalf)));
+using Bits = uint32_t __attribute__((vector_size(4 * kHalf)));
 
 struct BFloat16 {
   uint16_t bits;
 };
 
-inline float read(float value) { return value; }
+// The numbers worked on together. Of floats `a` is the first half; of bf16 the numbers at even
+// places, `b` those between them: each is half of a word, taken without moving it to another lane.
+struct Lanes {
+  Floats a, b;
+};
 
-inline float read(BFloat16 value) {
-  uint32_t bits = uint32_t(value.bits) << 16;
-  float result;
-  std::memcpy(&result, &bits, sizeof result);
-  return result;
+inline Lanes operator+(Lanes x, Lanes y) { return {x.a + y.a, x.b + y.b}; }
+inline Lanes operator-(Lanes x, Lanes y) { return {x.a - y.a, x.b - y.b}; }
+inline Lanes operator*(Lanes x, Lanes y) { return {x.a * y.a, x.b * y.b}; }
+
+template <class To, class From>
+inline To same_bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
 }
 
-inline void write(float& place, float value) { place = value; }
-
-inline void write(BFloat16& place, float value) { // to nearest, ties to even
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  uint16_t rounded = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-  place.bits = std::isnan(value) ? uint16_t(0x7fc0) : rounded;
+template <class To>
+inline To load(const void* from) {
+  To to;
+  std::memcpy(&to, from, sizeof to);
+  return to;
 }
 
-// std::max would make the floor of a NaN, which then no loss shows, and keep the sign of a zero.
+inline Lanes read(const float* from) { return load<Lanes>(from); }
+
+inline Lanes read(const BFloat16* from) {
+  Bits words = load<Bits>(from);
+  return {same_bits<Floats>(words << 16), same_bits<Floats>(words & 0xffff0000u)};
+}
+
+inline float value_of(float number) { return number; }
+inline float value_of(BFloat16 number) { return same_bits<float>(uint32_t(number.bits) << 16); }
+
+inline void write(float* to, Lanes value) { std::memcpy(to, &value, sizeof value); }
+
+#ifdef __AVX512BF16__
+inline void write(BFloat16* to, Lanes value) {
+  __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                   7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  auto halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)value.b, (__m512)value.a);
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, halves));
+}
+#else
+inline Bits rounded(Floats value) { // to nearest, ties to even, in the upper half of each word
+  Bits bits = same_bits<Bits>(value);
+  Bits nearest = bits + 0x7fffu + ((bits >> 16) & 1u);
+  return value == value ? nearest : Bits{} + 0x7fc00000u;
+}
+
+inline void write(BFloat16* to, Lanes value) {
+  Bits words = (rounded(value.a) >> 16) | (rounded(value.b) & 0xffff0000u);
+  std::memcpy(to, &words, sizeof words);
+}
+#endif
+
+// Which number of a row `place` among the lanes holds.
+inline int number_at(const float*, int place) { return place; }
+
+inline int number_at(const BFloat16*, int place) {
+  int base = place / kLanes * kLanes, lane = place % kLanes;
+  return base + (lane < kHalf ? 2 * lane : 2 * (lane - kHalf) + 1);
+}
+
+// `where <= 0 ? zero : value`; what is no number lets the value through, as in torch.
+inline Lanes zero_where_not_above(Lanes where, Lanes value) {
+  return {where.a <= 0 ? Floats{} : value.a, where.b <= 0 ? Floats{} : value.b};
+}
+
+// A maximum would make the floor of a NaN, which then no loss shows, and keep the sign of a zero.
 template <class Number>
 inline Number at_least(Number floor, Number value) {
   return value <= floor ? floor : value;
 }
 
-// One value per lane of a row: those of the channels, repeated.
-std::vector<float> spread(const float* channels, int count, int lanes) {
-  std::vector<float> result(lanes);
-  for (int lane = 0; lane < lanes; ++lane) result[lane] = channels[lane % count];
-  return result;
+inline Lanes at_least(Lanes floor, Lanes value) {
+  return {at_least(floor.a, value.a), at_least(floor.b, value.b)};
 }
 
-// Lanes of a row, and how many rows there are.
+// Numbers of a row, whole channels of whole pixels, and how many rows there are.
+template <class T>
 struct Rows {
   int64_t count;
   int channels, lanes, threads;
 
-  Rows(int64_t pixels, int channels, int threads) : channels(channels), threads(threads) {
-    bool wide = kWide % channels == 0 && pixels * channels % kWide == 0;
-    lanes = wide ? kWide : channels;
+  Rows(int64_t pixels, int channels, int threads)
+      : channels(channels), lanes(std::lcm(channels, kLanes)), threads(threads) {
     count = pixels * channels / lanes;
   }
 
-  // Calls body(row) for every row, with the number of lanes known when compiling if it is kWide.
-  template <class Body>
-  void each(Body body) const {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < count; ++row) {
-      if (lanes == kWide) body(row * kWide, kWide);
-      else body(row * lanes, lanes);
-    }
+  int channel(int place) const { return number_at(static_cast<const T*>(nullptr), place) % channels; }
+
+  // One value per place of a row.
+  std::vector<float> spread(const float* values) const {
+    std::vector<float> result(lanes);
+    for (int place = 0; place < lanes; ++place) result[place] = values[channel(place)];
+    return result;
   }
 
-  // Two sums per channel of what body(row, lanes, first, second) adds to its lanes.
-  template <class Body>
-  void sums(Body body, double* first, double* second) const {
+  // Calls make(group)(where) for each group of lanes of each row; what `make` loads stays in
+  // registers for the rows of a block.
+  template <class Make>
+  void each(Make make) const {
+    shared([=](int, int64_t begin, int64_t end) {
+      for (int group = 0; group < lanes; group += kLanes) {
+        auto body = make(group);
+        for (int64_t row = begin; row < end; ++row) body(row * lanes + group);
+      }
+    });
+  }
+
+  // Two sums per channel of what make(group)(where, first, second) adds to them.
+  template <class Make>
+  void sums(Make make, double* first, double* second) const {
     std::vector<double> parts(size_t(threads) * 2 * channels, 0.0);
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int thread = 0; thread < threads; ++thread) {
+    shared([&](int thread, int64_t begin, int64_t end) {
       double* part = &parts[size_t(thread) * 2 * channels];
-      std::vector<float> lane_sums(2 * lanes);
-      int64_t end = count * (thread + 1) / threads;
-      for (int64_t begin = count * thread / threads; begin < end; begin += kBlock) {
-        block(body, begin, std::min(begin + kBlock, end), lane_sums.data());
-        for (int lane = 0; lane < lanes; ++lane) {
-          part[lane % channels] += lane_sums[lane];
-          part[channels + lane % channels] += lane_sums[lanes + lane];
+      for (int group = 0; group < lanes; group += kLanes) {
+        auto body = make(group);
+        Lanes a{}, b{};
+        for (int64_t row = begin; row < end; ++row) body(row * lanes + group, a, b);
+        for (int lane = 0; lane < kLanes; ++lane) {
+          part[channel(group + lane)] += lane < kHalf ? a.a[lane] : a.b[lane - kHalf];
+          part[channels + channel(group + lane)] += lane < kHalf ? b.a[lane] : b.b[lane - kHalf];
         }
       }
-    }
+    });
     for (int channel = 0; channel < channels; ++channel) {
       first[channel] = second[channel] = 0;
       for (int thread = 0; thread < threads; ++thread) {
@@ -98,17 +167,15 @@ struct Rows {
   }
 
 private:
-  template <class Body>
-  void block(Body& body, int64_t begin, int64_t end, float* lane_sums) const {
-    if (lanes == kWide) {
-      float first[kWide] = {}, second[kWide] = {};
-      for (int64_t row = begin; row < end; ++row) body(row * kWide, kWide, first, second);
-      std::copy(first, first + kWide, lane_sums);
-      std::copy(second, second + kWide, lane_sums + kWide);
-    } else {
-      std::fill(lane_sums, lane_sums + 2 * lanes, 0.0f);
-      for (int64_t row = begin; row < end; ++row)
-        body(row * lanes, lanes, lane_sums, lane_sums + lanes);
+  // Calls block(thread, first row, row behind the last) for all rows.
+  template <class Block>
+  void shared(Block block) const {
+    const int64_t rows = std::max<int64_t>(1, kBlock / lanes);
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int thread = 0; thread < threads; ++thread) {
+      int64_t end = count * (thread + 1) / threads;
+      for (int64_t begin = count * thread / threads; begin < end; begin += rows)
+        block(thread, begin, std::min(begin + rows, end));
     }
   }
 };
@@ -117,21 +184,19 @@ template <class T>
 void forward(const T* x, const T* residual, const float* weight, const float* bias, T* y,
              float* mean, float* inverse, float* running_mean, float* running_variance,
              int64_t pixels, int channels, float eps, float momentum, bool relu, int threads) {
-  Rows rows(pixels, channels, threads);
+  Rows<T> rows(pixels, channels, threads);
   std::vector<float> first(channels), scale(channels), shift(channels);
   // Sums of distances from the first pixel: those of a nearly constant channel do not cancel.
-  for (int c = 0; c < channels; ++c) first[c] = read(x[c]);
-  std::vector<float> origin = spread(first.data(), channels, rows.lanes);
+  for (int c = 0; c < channels; ++c) first[c] = value_of(x[c]);
+  std::vector<float> origins = rows.spread(first.data());
   std::vector<double> sum(channels), squares(channels);
-  const float* o = origin.data();
   rows.sums(
-      [=](int64_t at, int lanes, float* __restrict__ a, float* __restrict__ b) {
-#pragma GCC ivdep
-        for (int i = 0; i < lanes; ++i) {
-          float distance = read(x[at + i]) - o[i];
-          a[i] += distance;
-          b[i] += distance * distance;
-        }
+      [&](int group) {
+        return [x, origin = read(&origins[group])](int64_t at, Lanes& a, Lanes& b) {
+          Lanes distance = read(x + at) - origin;
+          a = a + distance;
+          b = b + distance * distance;
+        };
       },
       sum.data(), squares.data());
   for (int c = 0; c < channels; ++c) {
@@ -145,23 +210,16 @@ void forward(const T* x, const T* residual, const float* weight, const float* bi
     scale[c] = weight[c] * inverse[c];
     shift[c] = bias[c] - mean[c] * scale[c];
   }
-  std::vector<float> scales = spread(scale.data(), channels, rows.lanes);
-  std::vector<float> shifts = spread(shift.data(), channels, rows.lanes);
-  const float *s = scales.data(), *t = shifts.data();
-  float floor = relu ? 0.0f : -INFINITY;
-  if (residual) {
-    rows.each([=](int64_t at, int lanes) {
-#pragma GCC ivdep
-      for (int i = 0; i < lanes; ++i)
-        write(y[at + i], at_least(floor, read(x[at + i]) * s[i] + t[i] + read(residual[at + i])));
-    });
-  } else {
-    rows.each([=](int64_t at, int lanes) {
-#pragma GCC ivdep
-      for (int i = 0; i < lanes; ++i)
-        write(y[at + i], at_least(floor, read(x[at + i]) * s[i] + t[i]));
-    });
-  }
+  std::vector<float> scales = rows.spread(scale.data()), shifts = rows.spread(shift.data());
+  const Floats lowest = Floats{} + (relu ? 0.0f : -INFINITY);
+  const Lanes floor{lowest, lowest};
+  rows.each([&](int group) {
+    return [=, s = read(&scales[group]), t = read(&shifts[group])](int64_t at) {
+      Lanes value = read(x + at) * s + t;
+      if (residual) value = value + read(residual + at);
+      write(y + at, at_least(floor, value));
+    };
+  });
 }
 
 // With a ReLU, `grad_residual` receives the gradient ahead of it, which is the residual's; it may be
@@ -170,36 +228,23 @@ template <class T>
 void backward(const T* grad, const T* x, const T* y, const float* weight, const float* mean,
               const float* inverse, T* grad_x, T* grad_residual, float* grad_weight,
               float* grad_bias, int64_t pixels, int channels, bool relu, int threads) {
-  Rows rows(pixels, channels, threads);
-  std::vector<float> means = spread(mean, channels, rows.lanes);
+  Rows<T> rows(pixels, channels, threads);
+  std::vector<float> means = rows.spread(mean);
   std::vector<double> sum(channels), product(channels);
-  const float* m = means.data();
-  if (relu) {
-    rows.sums(
-        [=](int64_t at, int lanes, float* __restrict__ a, float* __restrict__ b) {
-#pragma GCC ivdep
-          for (int i = 0; i < lanes; ++i) {
-            float behind = read(grad[at + i]);
-            float g = read(y[at + i]) <= 0 ? 0.0f : behind; // a NaN lets it through, as in torch
-            write(grad_residual[at + i], g);
-            a[i] += g;
-            b[i] += g * (read(x[at + i]) - m[i]);
+  rows.sums(
+      [&](int group) {
+        return [=, m = read(&means[group])](int64_t at, Lanes& a, Lanes& b) {
+          Lanes g = read(grad + at);
+          if (relu) {
+            g = zero_where_not_above(read(y + at), g);
+            write(grad_residual + at, g);
           }
-        },
-        sum.data(), product.data());
-    grad = grad_residual;
-  } else {
-    rows.sums(
-        [=](int64_t at, int lanes, float* __restrict__ a, float* __restrict__ b) {
-#pragma GCC ivdep
-          for (int i = 0; i < lanes; ++i) {
-            float g = read(grad[at + i]);
-            a[i] += g;
-            b[i] += g * (read(x[at + i]) - m[i]);
-          }
-        },
-        sum.data(), product.data());
-  }
+          a = a + g;
+          b = b + g * (read(x + at) - m);
+        };
+      },
+      sum.data(), product.data());
+  if (relu) grad = grad_residual;
   // scale * (g - mean(g) - x_hat * mean(g * x_hat)) as multiples of g, of x, and of 1.
   std::vector<float> scale(channels), slope(channels), constant(channels);
   for (int c = 0; c < channels; ++c) {
@@ -209,14 +254,13 @@ void backward(const T* grad, const T* x, const T* y, const float* weight, const 
     slope[c] = float(-scale[c] * inverse[c] * grad_weight[c] / double(pixels));
     constant[c] = float(-scale[c] * sum[c] / pixels - double(slope[c]) * mean[c]);
   }
-  std::vector<float> scales = spread(scale.data(), channels, rows.lanes);
-  std::vector<float> slopes = spread(slope.data(), channels, rows.lanes);
-  std::vector<float> constants = spread(constant.data(), channels, rows.lanes);
-  const float *s = scales.data(), *k = slopes.data(), *t = constants.data();
-  rows.each([=](int64_t at, int lanes) {
-#pragma GCC ivdep
-    for (int i = 0; i < lanes; ++i)
-      write(grad_x[at + i], read(grad[at + i]) * s[i] + (read(x[at + i]) * k[i] + t[i]));
+  std::vector<float> scales = rows.spread(scale.data()), slopes = rows.spread(slope.data());
+  std::vector<float> constants = rows.spread(constant.data());
+  rows.each([&](int group) {
+    return [=, s = read(&scales[group]), k = read(&slopes[group]),
+            t = read(&constants[group])](int64_t at) {
+      write(grad_x + at, read(grad + at) * s + (read(x + at) * k + t));
+    };
   });
 }
 

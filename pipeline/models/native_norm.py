@@ -7,6 +7,7 @@ convolutions between them. `native_norm.cpp` does the same in as few passes as t
 from __future__ import annotations
 
 import ctypes
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.errors import ConfigError
 from pipeline.native import native_library, native_problem
 
 SOURCE = Path(__file__).with_suffix(".cpp")
+_TOGETHER = 32  # numbers that native code works on; pixels come in multiples that fill them
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -40,8 +42,10 @@ class NativeBatchNorm2d(nn.BatchNorm2d):
         """Whether native code takes x; the library computes the rest, or says what is wrong."""
         if not self.training or x.device.type != "cpu" or x.dtype not in _NAMES:
             return False
-        fits = x.ndim == 4 and x.numel() > 0 and x.shape[1] == self.num_features
-        return fits and self.weight.dtype == torch.float32
+        if x.ndim != 4 or not x.numel() or x.shape[1] != self.num_features:
+            return False
+        whole = x.numel() % math.lcm(self.num_features, _TOGETHER) == 0
+        return whole and self.weight.dtype == torch.float32
 
     def _train(self, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
         assert self.num_batches_tracked is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -32,6 +33,12 @@ def native_and_exact(channels: int) -> tuple[NativeBatchNorm2d, nn.BatchNorm2d]:
     return native, exact.double()
 
 
+def in_whole_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """So many more columns that the numbers fill rows of 32 with whole pixels."""
+    count, channels, height, width = shape
+    return count, channels, height, width * (math.lcm(channels, 32) // channels)
+
+
 def error(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).detach().norm()) / (
         float(expected.double().detach().norm()) + 1e-9
@@ -41,8 +48,10 @@ def error(found: Tensor, expected: Tensor) -> float:
 @settings(deadline=None, max_examples=60)
 @given(
     shape=st.tuples(
-        st.integers(2, 9), st.sampled_from([1, 3, 8, 16, 24, 64, 100]), *[st.integers(1, 9)] * 2
-    ),
+        st.integers(2, 9),
+        st.sampled_from([1, 3, 8, 16, 24, 64, 100, 256]),
+        *[st.integers(1, 9)] * 2,
+    ).map(in_whole_rows),
     dtype=st.sampled_from(list(LAST_BITS)),
     relu=st.booleans(),
     residual=st.booleans(),
@@ -83,7 +92,7 @@ def test_values_gradients_and_statistics_are_the_librarys(
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("channels", [16, 100])  # with and without a known number of lanes
+@pytest.mark.parametrize("channels", [16, 100])  # with one row of numbers and with several
 @pytest.mark.parametrize("dtype", list(LAST_BITS))
 def test_what_is_no_number_spreads_as_in_the_library(
     dtype: torch.dtype, channels: int, bad: float
@@ -155,6 +164,19 @@ def test_a_norm_in_another_format_is_left_to_the_library() -> None:
 
     assert torch.equal(native(x), plain(x))
     assert torch.equal(native.running_var, plain.running_var)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 3, 5), (5, 3, 4, 4), (1, 24, 5, 5)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_pixels_that_do_not_fill_rows_are_left_to_the_library(
+    shape: tuple[int, ...], relu: bool
+) -> None:
+    native, exact = native_and_exact(shape[1])
+    plain, x = exact.float(), torch.randn(shape)
+
+    assert torch.equal(
+        native.with_relu(x) if relu else native(x), norm_relu(plain, x) if relu else plain(x)
+    )
 
 
 def test_no_images_are_left_to_the_library() -> None:
