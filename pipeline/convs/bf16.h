@@ -67,7 +67,7 @@ struct Product {
 
 // kRow: numbers from one row of a to the next, known when compiling so that no register holds it.
 template <int kRow, int kWide, bool kAdd>
-inline void multiply_block(const Product& p) {
+[[gnu::noinline]] void multiply_block(const Product& p) {
   constexpr int kRows = kSums / kWide;
   __m512 sums[kRows][kWide];
   for (int r = 0; r < kRows; ++r)

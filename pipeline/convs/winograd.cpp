@@ -1,10 +1,14 @@
-// Convolutions of 3 x 3 with stride 1 and padding 1 by Winograd's F(2 x 2, 3 x 3), in bf16.
+// Convolutions of 3 x 3 with stride 1 and padding 1 by Winograd's F(2 x 4, 3 x 3), in bf16.
 //
-// Lavin & Gray 2015, arXiv:1509.09308. A tile of 2 x 2 outputs and the 4 x 4 inputs that it meets are
-// mapped to 16 positions; there a convolution is a product of matrices over channels, with 16
-// multiplications for every 36 of the plain sum. Images are NHWC with rows in multiples of 2 and
+// Lavin & Gray 2015, arXiv:1509.09308. A tile of 2 x 4 outputs and the 4 x 6 inputs that it meets are
+// mapped to 24 positions; there a convolution is a product of matrices over channels, with 24
+// multiplications for every 72 of the plain sum. Images are NHWC with rows in multiples of 2 and
 // columns in multiples of 4, kernels are float [out][3][3][in], channels come in multiples of 16.
 // Transforms are float, what the products take is rounded to bf16, their sums are float.
+//
+// Down the rows the transforms are those of F(2, 3), at the points 0, 1, -1; along them those of
+// F(4, 3) at 0, a, -a, b, -b. The usual 1 and 2 for a and b would make the rounding count half as
+// much again.
 
 #include "bf16.h"
 
@@ -13,26 +17,24 @@
 
 namespace {
 
-constexpr int kPositions = 16; // of a transformed tile
-constexpr int kTiles = 32;     // whose outputs are computed together: they stay in the L2 cache
+constexpr int kDown = 2, kAlong = 4;                      // outputs of a tile
+constexpr int kPositionsAlong = kAlong + 2;
+constexpr int kPositions = (kDown + 2) * kPositionsAlong; // of a transformed tile
+constexpr int kTiles = 32; // whose outputs are computed together: they stay in the L2 cache
 constexpr int kTilesToGradient = 64; // more, since the sums are read and written once for all
+
+// The points of F(4, 3), their squares, and what its kernels are divided by.
+constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
+constexpr float kScale0 = 1 / (kA2 * kB2), kScaleA = 1 / (2 * kA2 * (kA2 - kB2)),
+                kScaleB = 1 / (2 * kB2 * (kB2 - kA2));
 
 struct Images {
   int64_t count;
   int height, width;
 
-  int tiles_across() const { return width / 2; }
-  int64_t tile_rows() const { return count * (height / 2); }
-};
-
-// Pixels of one row of tiles: its first output and, to each side, whether there is a row.
-struct TileRow {
-  const BFloat16* first;
-  bool has_above, has_below;
-
-  TileRow(const BFloat16* all, Images images, int channels, int64_t row)
-      : first(all + row * 2 * images.width * channels), has_above(row % (images.height / 2) != 0),
-        has_below((row + 1) % (images.height / 2) != 0) {}
+  int tiles_across() const { return width / kAlong; }
+  int pairs_across() const { return (tiles_across() + 1) / 2; }
+  int64_t tile_rows() const { return count * (height / kDown); }
 };
 
 // B' d of a column of 4 pixels, in one group of channels.
@@ -50,90 +52,116 @@ struct Column {
   }
 };
 
-// B' d B of four columns: the positions p to p + 3, p being 4 r.
-inline void input_positions(__m512 c0, __m512 c1, __m512 c2, __m512 c3, __m512 out[4]) {
-  out[0] = c0 - c2;
-  out[1] = c1 + c2;
-  out[2] = c2 - c1;
-  out[3] = c1 - c3;
-}
-
-// Calls keep(tile, position, value, value of the next tile) for the pairs of tiles in a row of
-// them, in one group of channels; `zeros` is a row of pixels.
-template <class Keep>
-inline void each_input(const BFloat16* x, const BFloat16* zeros, Images images, int channels,
-                       int64_t row, int channel, Keep keep) {
-  TileRow tiles(x, images, channels, row);
-  const int64_t line = int64_t(images.width) * channels;
-  const BFloat16* first = tiles.first + channel;
-  const BFloat16* rows[4] = {tiles.has_above ? first - line : zeros, first, first + line,
-                             tiles.has_below ? first + 2 * line : zeros};
-  Column c0 = Column::zero(), c1 = Column::of(rows, 0);
-  for (int tile = 0; tile < images.tiles_across(); tile += 2) {
-    int64_t at = (2 * int64_t(tile) + 1) * channels;
-    bool is_last = tile + 2 == images.tiles_across();
-    Column c2 = Column::of(rows, at), c3 = Column::of(rows, at + channels);
-    Column c4 = Column::of(rows, at + 2 * channels);
-    Column c5 = is_last ? Column::zero() : Column::of(rows, at + 3 * channels);
-    for (int r = 0; r < 4; ++r) {
-      __m512 a[4], b[4];
-      input_positions(c0.half[r], c1.half[r], c2.half[r], c3.half[r], a);
-      input_positions(c2.half[r], c3.half[r], c4.half[r], c5.half[r], b);
-      for (int c = 0; c < 4; ++c) keep(tile, 4 * r + c, a[c], b[c]);
-    }
-    c0 = c4;
-    c1 = c5;
+// The inputs of a row of tiles in one group of channels, tile by tile; `zeros` is a row of pixels.
+class InputTiles {
+public:
+  InputTiles(const BFloat16* x, const BFloat16* zeros, Images images, int channels, int64_t row,
+             int channel)
+      : channels_(channels), left_(images.width) {
+    const int64_t line = int64_t(images.width) * channels, rows = images.height / kDown;
+    const BFloat16* first = x + row * kDown * line + channel;
+    rows_[0] = row % rows ? first - line : zeros;
+    rows_[1] = first;
+    rows_[2] = first + line;
+    rows_[3] = (row + 1) % rows ? first + 2 * line : zeros;
+    c0_ = Column::zero();
+    c1_ = Column::of(rows_, 0);
   }
-}
 
-// A g A' of the 2 x 2 pixels of a tile, in one group of channels.
-inline void gradient_positions(const BFloat16* first, int64_t line, int channels, __m512 out[16]) {
-  __m512 half[8];
-  for (int c = 0; c < 2; ++c) {
+  // Calls keep(position, value) for the positions of the next tile: B' d B.
+  template <class Keep>
+  void next(Keep keep) {
+    Column c2 = column(1), c3 = column(2), c4 = column(3);
+    Column c5 = left_ > kAlong ? column(4) : Column::zero();
+    for (int r = 0; r < 4; ++r) {
+      __m512 d0 = c0_.half[r], d1 = c1_.half[r], d2 = c2.half[r];
+      __m512 d3 = c3.half[r], d4 = c4.half[r], d5 = c5.half[r];
+      __m512 even_a = d4 - kB2 * d2, odd_a = d3 - kB2 * d1;
+      __m512 even_b = d4 - kA2 * d2, odd_b = d3 - kA2 * d1;
+      const int p = r * kPositionsAlong;
+      keep(p, d4 - (kA2 + kB2) * d2 + kA2 * kB2 * d0);
+      keep(p + 1, even_a + kA * odd_a);
+      keep(p + 2, even_a - kA * odd_a);
+      keep(p + 3, even_b + kB * odd_b);
+      keep(p + 4, even_b - kB * odd_b);
+      keep(p + 5, d5 - (kA2 + kB2) * d3 + kA2 * kB2 * d1);
+    }
+    c0_ = c4;
+    c1_ = c5;
+    left_ -= kAlong;
+    for (const BFloat16*& row : rows_) row += kAlong * channels_;
+  }
+
+private:
+  Column column(int64_t pixel) const { return Column::of(rows_, pixel * channels_); }
+
+  const BFloat16* rows_[4];
+  Column c0_, c1_;
+  int64_t channels_;
+  int left_; // columns
+};
+
+// Calls keep(position, value) for A g A' of the 2 x 4 pixels of a tile, in one group of channels.
+template <class Keep>
+inline void each_gradient(const BFloat16* first, int64_t line, int64_t channels, Keep keep) {
+  __m512 half[4][kAlong];
+  for (int c = 0; c < kAlong; ++c) {
     __m512 top = load(first + c * channels), bottom = load(first + c * channels + line);
-    half[c] = top;
-    half[2 + c] = top + bottom;
-    half[4 + c] = top - bottom;
-    half[6 + c] = _mm512_setzero_ps() - bottom;
+    half[0][c] = top;
+    half[1][c] = top + bottom;
+    half[2][c] = top - bottom;
+    half[3][c] = _mm512_setzero_ps() - bottom;
   }
   for (int r = 0; r < 4; ++r) {
-    __m512 left = half[2 * r], right = half[2 * r + 1];
-    out[4 * r] = left;
-    out[4 * r + 1] = left + right;
-    out[4 * r + 2] = left - right;
-    out[4 * r + 3] = _mm512_setzero_ps() - right;
+    const __m512* g = half[r];
+    __m512 even_a = g[0] + kA2 * g[2], odd_a = g[1] + kA2 * g[3];
+    __m512 even_b = g[0] + kB2 * g[2], odd_b = g[1] + kB2 * g[3];
+    const int p = r * kPositionsAlong;
+    keep(p, g[0]);
+    keep(p + 1, even_a + kA * odd_a);
+    keep(p + 2, even_a - kA * odd_a);
+    keep(p + 3, even_b + kB * odd_b);
+    keep(p + 4, even_b - kB * odd_b);
+    keep(p + 5, g[3]);
   }
 }
 
 // G g G' of a kernel, in one group of input channels; turned by 180 degrees for the way back.
-inline void kernel_positions(const float* kernel, int64_t tap, bool turned, __m512 out[16]) {
-  __m512 half[12], a_half = _mm512_set1_ps(0.5f);
+inline void kernel_positions(const float* kernel, int64_t tap, bool turned,
+                             __m512 out[kPositions]) {
+  __m512 half[4][3];
   auto at = [&](int r, int c) {
     int place = turned ? 8 - (3 * r + c) : 3 * r + c;
     return _mm512_loadu_ps(kernel + place * tap);
   };
   for (int c = 0; c < 3; ++c) {
     __m512 top = at(0, c), middle = at(1, c), bottom = at(2, c), ends = top + bottom;
-    half[c] = top;
-    half[3 + c] = (ends + middle) * a_half;
-    half[6 + c] = (ends - middle) * a_half;
-    half[9 + c] = bottom;
+    half[0][c] = top;
+    half[1][c] = 0.5f * (ends + middle);
+    half[2][c] = 0.5f * (ends - middle);
+    half[3][c] = bottom;
   }
   for (int r = 0; r < 4; ++r) {
-    __m512 left = half[3 * r], middle = half[3 * r + 1], right = half[3 * r + 2];
-    out[4 * r] = left;
-    out[4 * r + 1] = (left + right + middle) * a_half;
-    out[4 * r + 2] = (left + right - middle) * a_half;
-    out[4 * r + 3] = right;
+    const __m512* g = half[r];
+    __m512 even_a = kScaleA * (g[0] + kA2 * g[2]), odd_a = kScaleA * kA * g[1];
+    __m512 even_b = kScaleB * (g[0] + kB2 * g[2]), odd_b = kScaleB * kB * g[1];
+    __m512* to = out + r * kPositionsAlong;
+    to[0] = kScale0 * g[0];
+    to[1] = even_a + odd_a;
+    to[2] = even_a - odd_a;
+    to[3] = even_b + odd_b;
+    to[4] = even_b - odd_b;
+    to[5] = g[2];
   }
 }
 
 // Kernels in pairs of the channels that are summed over: [position][in / 2][out][2].
-void transform_kernels(const float* kernels, BFloat16* to, int out, int in) {
+void transform_kernels(const float* kernels, BFloat16* to, int out, int in, int threads) {
   int64_t position = int64_t(in) * out;
+#pragma omp parallel for num_threads(threads)
   for (int o = 0; o < out; ++o)
     for (int i = 0; i < in; i += kLanes) {
-      __m512 values[16];
+      __m512 values[kPositions];
       kernel_positions(kernels + int64_t(o) * 9 * in + i, in, false, values);
       for (int p = 0; p < kPositions; ++p) {
         BFloat16 row[kLanes];
@@ -145,11 +173,12 @@ void transform_kernels(const float* kernels, BFloat16* to, int out, int in) {
 }
 
 // The same for the gradient of the input: turned, [position][out / 2][in][2].
-void transform_turned_kernels(const float* kernels, BFloat16* to, int out, int in) {
+void transform_turned_kernels(const float* kernels, BFloat16* to, int out, int in, int threads) {
   int64_t position = int64_t(in) * out;
+#pragma omp parallel for num_threads(threads)
   for (int o = 0; o < out; o += 2)
     for (int i = 0; i < in; i += kLanes) {
-      __m512 first[16], second[16];
+      __m512 first[kPositions], second[kPositions];
       kernel_positions(kernels + int64_t(o) * 9 * in + i, in, true, first);
       kernel_positions(kernels + int64_t(o + 1) * 9 * in + i, in, true, second);
       for (int p = 0; p < kPositions; ++p)
@@ -157,20 +186,25 @@ void transform_turned_kernels(const float* kernels, BFloat16* to, int out, int i
     }
 }
 
-// A' m A: from the 16 positions of a tile to its 2 x 2 outputs.
+// A' m A: from the positions of a tile to its 2 x 4 outputs.
 inline void store_outputs(const float* m, int64_t position, BFloat16* first, int64_t line,
-                          int channels) {
-  __m512 half[8];
-  for (int c = 0; c < 4; ++c) {
-    auto at = [&](int r) { return _mm512_loadu_ps(m + (4 * r + c) * position); };
+                          int64_t channels) {
+  __m512 half[kDown][kPositionsAlong];
+  for (int c = 0; c < kPositionsAlong; ++c) {
+    auto at = [&](int r) { return _mm512_loadu_ps(m + (r * kPositionsAlong + c) * position); };
     __m512 both = at(1) + at(2), difference = at(1) - at(2);
-    half[c] = at(0) + both;
-    half[4 + c] = difference - at(3);
+    half[0][c] = at(0) + both;
+    half[1][c] = difference - at(3);
   }
-  for (int r = 0; r < 2; ++r) {
-    const __m512* h = half + 4 * r;
-    store(first + r * line, h[0] + (h[1] + h[2]));
-    store(first + r * line + channels, (h[1] - h[2]) - h[3]);
+  for (int r = 0; r < kDown; ++r) {
+    const __m512* h = half[r];
+    __m512 even_a = h[1] + h[2], odd_a = kA * (h[1] - h[2]);
+    __m512 even_b = h[3] + h[4], odd_b = kB * (h[3] - h[4]);
+    BFloat16* to = first + r * line;
+    store(to, h[0] + even_a + even_b);
+    store(to + channels, odd_a + odd_b);
+    store(to + 2 * channels, kA2 * even_a + kB2 * even_b);
+    store(to + 3 * channels, kA2 * odd_a + kB2 * odd_b + h[5]);
   }
 }
 
@@ -180,8 +214,8 @@ struct Blocks {
   int rows, tiles; // `tiles` in multiples of 16
   int64_t count;
 
-  Blocks(Images images, int wanted) : images(images) {
-    int across = images.tiles_across();
+  // `across`: tiles of a row, or more where some room is left empty.
+  Blocks(Images images, int across, int wanted) : images(images) {
     rows = std::max(1, wanted / across);
     tiles = (rows * across + kSums - 1) / kSums * kSums;
     count = (images.tile_rows() + rows - 1) / rows;
@@ -217,35 +251,33 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
   const int64_t sums_position = blocks.position<float>(out), group = blocks.tiles * kLanes;
   for (int row = 0; row < count; ++row)
     for (int i = 0; i < in; i += kLanes) {
+      InputTiles tiles(x, s.zeros.data(), images, in, begin + row, i);
       BFloat16* to = &s.a[i / kLanes * group + row * across * kLanes];
-      each_input(x, s.zeros.data(), images, in, begin + row, i,
-                 [=](int tile, int position, __m512 value, __m512 next) {
-                   store(to + position * a_position + tile * kLanes, value);
-                   store(to + position * a_position + (tile + 1) * kLanes, next);
-                 });
+      for (int tile = 0; tile < across; ++tile, to += kLanes)
+        tiles.next([=](int position, __m512 value) { store(to + position * a_position, value); });
     }
   std::vector<Term> terms;
   for (int i = 0; i < in; i += kLanes) terms.push_back({i / kLanes * group, int64_t(i) * out});
   const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + begin * 2 * x_line, count * 2 * x_line, kPositions + p, kPositions);
-    prefetch_to_write(y + begin * 2 * line, count * 2 * line, p, kPositions);
+    prefetch(x + begin * kDown * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch_to_write(y + begin * kDown * line, count * kDown * line, p, kPositions);
     Product product{&s.a[p * a_position], 2, kernels + p * int64_t(in) * out, 2 * out,
                     terms.data(), int(terms.size()), kLanes / 2, &s.sums[p * sums_position], out};
     multiply<kLanes, false>(product, blocks.tiles, out);
   }
   for (int row = 0; row < count; ++row) {
-    BFloat16* to = y + (begin + row) * 2 * line;
+    BFloat16* to = y + (begin + row) * kDown * line;
     for (int tile = 0; tile < across; ++tile)
       for (int o = 0; o < out; o += kLanes)
         store_outputs(&s.sums[int64_t(row * across + tile) * out + o], sums_position,
-                      to + 2 * int64_t(tile) * out + o, line, out);
+                      to + kAlong * int64_t(tile) * out + o, line, out);
   }
 }
 
 void convolve(const BFloat16* x, const BFloat16* kernels, BFloat16* y, Images images, int in,
               int out, int threads) {
-  Blocks blocks(images, kTiles);
+  Blocks blocks(images, images.tiles_across(), kTiles);
   std::vector<Scratch> scratch(threads);
   for (Scratch& s : scratch) {
     s.a.resize(kPositions * blocks.position<BFloat16>(in));
@@ -257,64 +289,78 @@ void convolve(const BFloat16* x, const BFloat16* kernels, BFloat16* y, Images im
   });
 }
 
+// Stores the positions of tiles in pairs, zeros behind an odd one; make(tile, keep) has to call
+// keep(position, value).
+template <class Make>
+inline void each_pair(int tiles, BFloat16* to, int64_t pair, int64_t position, Make make) {
+  for (int tile = 0; tile < tiles; tile += 2, to += pair) {
+    __m512 first[kPositions];
+    make(tile, [&](int p, __m512 value) { first[p] = value; });
+    if (tile + 1 < tiles) {
+      make(tile + 1, [&](int p, __m512 value) { store_pairs(to + p * position, first[p], value); });
+    } else {
+      for (int p = 0; p < kPositions; ++p)
+        store_pairs(to + p * position, first[p], _mm512_setzero_ps());
+    }
+  }
+}
+
 // Adds the tiles' products to s.sums, [position][out][in].
 void kernel_gradient_block(const BFloat16* x, const BFloat16* grad, const Blocks& blocks, int in,
                            int out, int64_t begin, int count, Scratch& s) {
   const Images& images = blocks.images;
-  const int across = images.tiles_across();
+  const int across = images.tiles_across(), pairs = images.pairs_across();
   const int64_t line = int64_t(images.width) * out;
   const int64_t x_position = blocks.position<BFloat16>(in);
   const int64_t grad_position = blocks.position<BFloat16>(out);
   for (int row = 0; row < count; ++row) {
     for (int i = 0; i < in; i += kLanes) {
-      BFloat16* to = &s.b[int64_t(row) * across * in + 2 * i];
-      each_input(x, s.zeros.data(), images, in, begin + row, i,
-                 [=](int tile, int position, __m512 value, __m512 next) {
-                   store_pairs(to + position * x_position + int64_t(tile) * in, value, next);
-                 });
+      InputTiles tiles(x, s.zeros.data(), images, in, begin + row, i);
+      BFloat16* to = &s.b[int64_t(row) * pairs * 2 * in + 2 * i];
+      each_pair(across, to, 2 * in, x_position, [&](int, auto keep) { tiles.next(keep); });
     }
-    const BFloat16* from = grad + (begin + row) * 2 * line;
-    for (int tile = 0; tile < across; tile += 2)
-      for (int o = 0; o < out; o += kLanes) {
-        __m512 a[16], b[16];
-        gradient_positions(from + 2 * int64_t(tile) * out + o, line, out, a);
-        gradient_positions(from + 2 * int64_t(tile + 1) * out + o, line, out, b);
-        BFloat16* to = &s.a[int64_t(row * across + tile) * out + 2 * o];
-        for (int p = 0; p < kPositions; ++p) store_pairs(to + p * grad_position, a[p], b[p]);
-      }
+    const BFloat16* from = grad + (begin + row) * kDown * line;
+    for (int o = 0; o < out; o += kLanes) {
+      BFloat16* to = &s.a[int64_t(row) * pairs * 2 * out + 2 * o];
+      each_pair(across, to, 2 * out, grad_position, [&](int tile, auto keep) {
+        each_gradient(from + kAlong * int64_t(tile) * out + o, line, out, keep);
+      });
+    }
   }
   const Term whole{0, 0};
   const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + begin * 2 * x_line, count * 2 * x_line, kPositions + p, kPositions);
-    prefetch(grad + begin * 2 * line, count * 2 * line, kPositions + p, kPositions);
+    prefetch(x + begin * kDown * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch(grad + begin * kDown * line, count * kDown * line, kPositions + p, kPositions);
     Product product{&s.a[p * grad_position], 2 * out, &s.b[p * x_position], 2 * in, &whole, 1,
-                    count * across / 2, &s.sums[p * int64_t(in) * out], in};
+                    count * pairs, &s.sums[p * int64_t(in) * out], in};
     multiply<2, true>(product, out, in);
   }
 }
 
-// G' u G: from the sums at the 16 positions to the gradient of a kernel.
-inline void store_kernel_gradient(const __m512 u[16], float* to, int64_t tap) {
-  __m512 half[12], a_half = _mm512_set1_ps(0.5f);
-  for (int c = 0; c < 4; ++c) {
-    __m512 both = (u[4 + c] + u[8 + c]) * a_half, difference = (u[4 + c] - u[8 + c]) * a_half;
-    half[c] = u[c] + both;
-    half[4 + c] = difference;
-    half[8 + c] = both + u[12 + c];
+// G' u G: from the sums at the positions to the gradient of a kernel.
+inline void store_kernel_gradient(const __m512 u[kPositions], float* to, int64_t tap) {
+  __m512 half[3][kPositionsAlong];
+  for (int c = 0; c < kPositionsAlong; ++c) {
+    auto at = [&](int r) { return u[r * kPositionsAlong + c]; };
+    __m512 both = 0.5f * (at(1) + at(2)), difference = 0.5f * (at(1) - at(2));
+    half[0][c] = at(0) + both;
+    half[1][c] = difference;
+    half[2][c] = both + at(3);
   }
   for (int r = 0; r < 3; ++r) {
-    const __m512* h = half + 4 * r;
-    __m512 both = (h[1] + h[2]) * a_half;
-    _mm512_storeu_ps(to + (3 * r) * tap, h[0] + both);
-    _mm512_storeu_ps(to + (3 * r + 1) * tap, (h[1] - h[2]) * a_half);
-    _mm512_storeu_ps(to + (3 * r + 2) * tap, both + h[3]);
+    const __m512* h = half[r];
+    __m512 even_a = kScaleA * (h[1] + h[2]), odd_a = kScaleA * (h[1] - h[2]);
+    __m512 even_b = kScaleB * (h[3] + h[4]), odd_b = kScaleB * (h[3] - h[4]);
+    _mm512_storeu_ps(to + (3 * r) * tap, kScale0 * h[0] + even_a + even_b);
+    _mm512_storeu_ps(to + (3 * r + 1) * tap, kA * odd_a + kB * odd_b);
+    _mm512_storeu_ps(to + (3 * r + 2) * tap, kA2 * even_a + kB2 * even_b + h[5]);
   }
 }
 
 void kernel_gradient(const BFloat16* x, const BFloat16* grad, float* to, Images images, int in,
                      int out, int threads) {
-  Blocks blocks(images, kTilesToGradient);
+  Blocks blocks(images, 2 * images.pairs_across(), kTilesToGradient);
   std::vector<Scratch> scratch(threads);
   const int64_t position = int64_t(in) * out;
   for (Scratch& s : scratch) {
@@ -326,9 +372,10 @@ void kernel_gradient(const BFloat16* x, const BFloat16* grad, float* to, Images 
   blocks.each(threads, [&](int thread, int64_t begin, int count) {
     kernel_gradient_block(x, grad, blocks, in, out, begin, count, scratch[thread]);
   });
+#pragma omp parallel for num_threads(threads)
   for (int o = 0; o < out; ++o)
     for (int i = 0; i < in; i += kLanes) {
-      __m512 u[16];
+      __m512 u[kPositions];
       for (int p = 0; p < kPositions; ++p) {
         u[p] = _mm512_setzero_ps();
         for (const Scratch& s : scratch)
@@ -345,7 +392,7 @@ extern "C" void winograd_forward(const BFloat16* x, const float* kernels, BFloat
                                  int64_t count, int height, int width, int in, int out,
                                  int threads) {
   std::vector<BFloat16> transformed(size_t(kPositions) * in * out);
-  transform_kernels(kernels, transformed.data(), out, in);
+  transform_kernels(kernels, transformed.data(), out, in, threads);
   convolve(x, transformed.data(), y, {count, height, width}, in, out, threads);
 }
 
@@ -353,7 +400,7 @@ extern "C" void winograd_input_gradient(const BFloat16* grad, const float* kerne
                                         int64_t count, int height, int width, int in, int out,
                                         int threads) {
   std::vector<BFloat16> transformed(size_t(kPositions) * in * out);
-  transform_turned_kernels(kernels, transformed.data(), out, in);
+  transform_turned_kernels(kernels, transformed.data(), out, in, threads);
   convolve(grad, transformed.data(), to, {count, height, width}, out, in, threads);
 }
 
