@@ -2,8 +2,8 @@
 //
 // Lavin & Gray 2015, arXiv:1509.09308. A tile of 2 x 4 outputs and the 4 x 6 inputs that it meets are
 // mapped to 24 positions; there a convolution is a product of matrices over channels, with 24
-// multiplications for every 72 of the plain sum. Images are NHWC with rows in multiples of 2 and
-// columns in multiples of 4, kernels are float [out][3][3][in], channels come in multiples of 16.
+// multiplications for every 72 of the plain sum. Images are NHWC, kernels float [out][3][3][in],
+// channels come in multiples of 16. Tiles may reach over the end of an image, where nothing is.
 // Transforms are float, what the products take is rounded to bf16, their sums are float.
 //
 // Down the rows the transforms are those of F(2, 3), at the points 0, 1, -1; along them those of
@@ -32,9 +32,15 @@ struct Images {
   int64_t count;
   int height, width;
 
-  int tiles_across() const { return width / kAlong; }
+  int tiles_across() const { return (width + kAlong - 1) / kAlong; }
   int pairs_across() const { return (tiles_across() + 1) / 2; }
-  int64_t tile_rows() const { return count * (height / kDown); }
+  int tiles_down() const { return (height + kDown - 1) / kDown; }
+  int64_t tile_rows() const { return count * tiles_down(); }
+  // Of a row of tiles: the first row of its image that it covers, and of all images.
+  int first_row(int64_t tiles) const { return int(tiles % tiles_down()) * kDown; }
+  int64_t row_of_all(int64_t tiles) const {
+    return tiles / tiles_down() * height + first_row(tiles);
+  }
 };
 
 // B' d of a column of 4 pixels, in one group of channels.
@@ -58,12 +64,11 @@ public:
   InputTiles(const BFloat16* x, const BFloat16* zeros, Images images, int channels, int64_t row,
              int channel)
       : channels_(channels), left_(images.width) {
-    const int64_t line = int64_t(images.width) * channels, rows = images.height / kDown;
-    const BFloat16* first = x + row * kDown * line + channel;
-    rows_[0] = row % rows ? first - line : zeros;
-    rows_[1] = first;
-    rows_[2] = first + line;
-    rows_[3] = (row + 1) % rows ? first + 2 * line : zeros;
+    const int64_t line = int64_t(images.width) * channels;
+    const int above = images.first_row(row) - 1;
+    const BFloat16* first = x + (images.row_of_all(row) - 1) * line + channel;
+    for (int r = 0; r < 4; ++r)
+      rows_[r] = 0 <= above + r && above + r < images.height ? first + r * line : zeros;
     c0_ = Column::zero();
     c1_ = Column::of(rows_, 0);
   }
@@ -71,8 +76,15 @@ public:
   // Calls keep(position, value) for the positions of the next tile: B' d B.
   template <class Keep>
   void next(Keep keep) {
-    Column c2 = column(1), c3 = column(2), c4 = column(3);
-    Column c5 = left_ > kAlong ? column(4) : Column::zero();
+    if (left_ > kAlong) transform<true>(keep);
+    else transform<false>(keep);
+  }
+
+private:
+  template <bool kWhole, class Keep>
+  void transform(Keep keep) {
+    Column c2 = column<kWhole>(1), c3 = column<kWhole>(2);
+    Column c4 = column<kWhole>(3), c5 = column<kWhole>(4);
     for (int r = 0; r < 4; ++r) {
       __m512 d0 = c0_.half[r], d1 = c1_.half[r], d2 = c2.half[r];
       __m512 d3 = c3.half[r], d4 = c4.half[r], d5 = c5.half[r];
@@ -92,8 +104,10 @@ public:
     for (const BFloat16*& row : rows_) row += kAlong * channels_;
   }
 
-private:
-  Column column(int64_t pixel) const { return Column::of(rows_, pixel * channels_); }
+  template <bool kWhole>
+  Column column(int pixel) const {
+    return kWhole || pixel < left_ ? Column::of(rows_, pixel * channels_) : Column::zero();
+  }
 
   const BFloat16* rows_[4];
   Column c0_, c1_;
@@ -101,16 +115,31 @@ private:
   int left_; // columns
 };
 
-// Calls keep(position, value) for A g A' of the 2 x 4 pixels of a tile, in one group of channels.
-template <class Keep>
-inline void each_gradient(const BFloat16* first, int64_t line, int64_t channels, Keep keep) {
-  __m512 half[4][kAlong];
+// The outputs of a tile that exist.
+struct Extent {
+  int rows, columns;
+
+  Extent(Images images, int64_t row, int tile)
+      : rows(std::min(kDown, images.height - images.first_row(row))),
+        columns(std::min(kAlong, images.width - tile * kAlong)) {}
+
+  bool is_whole() const { return rows == kDown && columns == kAlong; }
+};
+
+// Calls keep(position, value) for A g A' of the pixels of a tile, in one group of channels.
+template <bool kWhole, class Keep>
+inline void each_gradient(const BFloat16* first, int64_t line, int64_t channels, Extent extent,
+                          Keep keep) {
+  __m512 half[4][kAlong], none = _mm512_setzero_ps();
   for (int c = 0; c < kAlong; ++c) {
-    __m512 top = load(first + c * channels), bottom = load(first + c * channels + line);
+    const BFloat16* pixel = first + c * channels;
+    bool exists = kWhole || c < extent.columns, has_both = kWhole || extent.rows == kDown;
+    __m512 top = exists ? load(pixel) : none;
+    __m512 bottom = exists && has_both ? load(pixel + line) : none;
     half[0][c] = top;
     half[1][c] = top + bottom;
     half[2][c] = top - bottom;
-    half[3][c] = _mm512_setzero_ps() - bottom;
+    half[3][c] = none - bottom;
   }
   for (int r = 0; r < 4; ++r) {
     const __m512* g = half[r];
@@ -188,7 +217,7 @@ void transform_turned_kernels(const float* kernels, BFloat16* to, int out, int i
 
 // A' m A: from the positions of a tile to its 2 x 4 outputs.
 inline void store_outputs(const float* m, int64_t position, BFloat16* first, int64_t line,
-                          int64_t channels) {
+                          int64_t channels, Extent extent) {
   __m512 half[kDown][kPositionsAlong];
   for (int c = 0; c < kPositionsAlong; ++c) {
     auto at = [&](int r) { return _mm512_loadu_ps(m + (r * kPositionsAlong + c) * position); };
@@ -196,15 +225,15 @@ inline void store_outputs(const float* m, int64_t position, BFloat16* first, int
     half[0][c] = at(0) + both;
     half[1][c] = difference - at(3);
   }
-  for (int r = 0; r < kDown; ++r) {
+  for (int r = 0; r < extent.rows; ++r) {
     const __m512* h = half[r];
     __m512 even_a = h[1] + h[2], odd_a = kA * (h[1] - h[2]);
     __m512 even_b = h[3] + h[4], odd_b = kB * (h[3] - h[4]);
     BFloat16* to = first + r * line;
     store(to, h[0] + even_a + even_b);
-    store(to + channels, odd_a + odd_b);
-    store(to + 2 * channels, kA2 * even_a + kB2 * even_b);
-    store(to + 3 * channels, kA2 * odd_a + kB2 * odd_b + h[5]);
+    if (extent.columns > 1) store(to + channels, odd_a + odd_b);
+    if (extent.columns > 2) store(to + 2 * channels, kA2 * even_a + kB2 * even_b);
+    if (extent.columns > 3) store(to + 3 * channels, kA2 * odd_a + kB2 * odd_b + h[5]);
   }
 }
 
@@ -260,18 +289,20 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
   for (int i = 0; i < in; i += kLanes) terms.push_back({i / kLanes * group, int64_t(i) * out});
   const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + begin * kDown * x_line, count * kDown * x_line, kPositions + p, kPositions);
-    prefetch_to_write(y + begin * kDown * line, count * kDown * line, p, kPositions);
+    prefetch(x + images.row_of_all(begin) * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch_to_write(y + images.row_of_all(begin) * line, count * kDown * line, p, kPositions);
     Product product{&s.a[p * a_position], 2, kernels + p * int64_t(in) * out, 2 * out,
                     terms.data(), int(terms.size()), kLanes / 2, &s.sums[p * sums_position], out};
     multiply<kLanes, false>(product, blocks.tiles, out);
   }
   for (int row = 0; row < count; ++row) {
-    BFloat16* to = y + (begin + row) * kDown * line;
-    for (int tile = 0; tile < across; ++tile)
+    BFloat16* to = y + images.row_of_all(begin + row) * line;
+    for (int tile = 0; tile < across; ++tile) {
+      const Extent extent(images, begin + row, tile);
       for (int o = 0; o < out; o += kLanes)
         store_outputs(&s.sums[int64_t(row * across + tile) * out + o], sums_position,
-                      to + kAlong * int64_t(tile) * out + o, line, out);
+                      to + kAlong * int64_t(tile) * out + o, line, out, extent);
+    }
   }
 }
 
@@ -319,19 +350,22 @@ void kernel_gradient_block(const BFloat16* x, const BFloat16* grad, const Blocks
       BFloat16* to = &s.b[int64_t(row) * pairs * 2 * in + 2 * i];
       each_pair(across, to, 2 * in, x_position, [&](int, auto keep) { tiles.next(keep); });
     }
-    const BFloat16* from = grad + (begin + row) * kDown * line;
+    const BFloat16* from = grad + images.row_of_all(begin + row) * line;
     for (int o = 0; o < out; o += kLanes) {
       BFloat16* to = &s.a[int64_t(row) * pairs * 2 * out + 2 * o];
       each_pair(across, to, 2 * out, grad_position, [&](int tile, auto keep) {
-        each_gradient(from + kAlong * int64_t(tile) * out + o, line, out, keep);
+        const Extent extent(images, begin + row, tile);
+        const BFloat16* pixels = from + kAlong * int64_t(tile) * out + o;
+        if (extent.is_whole()) each_gradient<true>(pixels, line, out, extent, keep);
+        else each_gradient<false>(pixels, line, out, extent, keep);
       });
     }
   }
   const Term whole{0, 0};
   const int64_t x_line = int64_t(images.width) * in;
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + begin * kDown * x_line, count * kDown * x_line, kPositions + p, kPositions);
-    prefetch(grad + begin * kDown * line, count * kDown * line, kPositions + p, kPositions);
+    prefetch(x + images.row_of_all(begin) * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch(grad + images.row_of_all(begin) * line, count * kDown * line, kPositions + p, kPositions);
     Product product{&s.a[p * grad_position], 2 * out, &s.b[p * x_position], 2 * in, &whole, 1,
                     count * pairs, &s.sums[p * int64_t(in) * out], in};
     multiply<2, true>(product, out, in);

@@ -43,7 +43,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 def check_against_exact(
     algorithm: NativeConv, x: Tensor, out: int, geometry: Geometry, threads: int
 ) -> None:
-    assert algorithm.fits(x, geometry, out, BF16) or algorithm is WINOGRAD
+    assert algorithm.fits(x, geometry, out, BF16)
     weight = torch.randn(out, x.shape[1], *geometry.kernel).to(BF16).float().requires_grad_()
     exact = [t.detach().double().requires_grad_() for t in (x, weight)]
     truth = geometry.convolve(*exact, None)
@@ -73,7 +73,7 @@ def results(
 @given(
     images=st.integers(1, 5),
     channels=st.tuples(*[st.sampled_from([16, 32, 48, 64, 80, 128])] * 2),
-    size=st.tuples(st.integers(1, 9), st.integers(1, 5)),
+    size=st.tuples(st.integers(1, 18), st.integers(1, 20)),
     threads=st.integers(1, 3),
     seed=st.integers(0, 99),
 )
@@ -81,7 +81,7 @@ def test_winograd_gives_value_and_both_gradients(
     images: int, channels: tuple[int, int], size: tuple[int, int], threads: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    x = bf16_image(images, channels[0], 2 * size[0], 4 * size[1])
+    x = bf16_image(images, channels[0], *size)
 
     check_against_exact(WINOGRAD, x, channels[1], UNIT, threads)
 
@@ -182,8 +182,6 @@ def test_a_frozen_kernel_and_an_input_without_gradient_are_allowed(algorithm: Na
 @pytest.mark.parametrize(
     ("shape", "geometry", "out", "dtype"),
     [
-        ((2, 32, 4, 6), UNIT, 32, BF16),
-        ((2, 32, 5, 8), UNIT, 32, BF16),
         ((2, 40, 4, 8), UNIT, 32, BF16),
         ((2, 32, 4, 8), UNIT, 40, BF16),
         ((0, 32, 4, 8), UNIT, 32, BF16),
