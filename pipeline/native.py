@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts import user_cache_folder, write_whole
 from pipeline.errors import StorageError
@@ -45,6 +46,18 @@ def native_library(source: Path) -> ctypes.CDLL:
             return ctypes.CDLL(str(path))
     write_whole(path, _compile(source, compiler))
     return ctypes.CDLL(str(path))
+
+
+@functools.cache
+def native_function(source: Path, name: str, *arguments: type) -> Any:
+    """A function of the compiled code that takes `arguments`, types of ctypes, and returns nothing.
+
+    Raises:
+        As `native_library`.
+    """
+    function = getattr(native_library(source), name)
+    function.argtypes, function.restype = arguments, None
+    return function
 
 
 def headers_beside(source: Path) -> list[Path]:

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 #include <immintrin.h>
+#include <new>
+#include <vector>
 
 namespace {
 
@@ -13,6 +15,23 @@ using BFloat16 = uint16_t;
 constexpr int kLanes = 16; // floats in a register, channels in a group
 constexpr int kSums = 16;  // registers that a product adds to
 constexpr int64_t kCacheLine = 64 / sizeof(BFloat16); // in numbers
+
+// Memory from a line of the cache on, which holds nothing until something is put there.
+template <class Number>
+struct Unset {
+  using value_type = Number;
+  static constexpr std::align_val_t kAlignment{64};
+
+  Number* allocate(size_t count) {
+    return static_cast<Number*>(::operator new(count * sizeof(Number), kAlignment));
+  }
+  void deallocate(Number* numbers, size_t) { ::operator delete(numbers, kAlignment); }
+  void construct(Number*) {}
+  void construct(Number* place, Number value) { *place = value; }
+};
+
+template <class Number>
+using Numbers = std::vector<Number, Unset<Number>>;
 
 inline __m512 load(const BFloat16* from) {
   __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

@@ -12,6 +12,7 @@
 namespace {
 
 constexpr int64_t kBlock = 128 * 1024; // bytes worked on together: they stay in the L2 cache
+constexpr int kBlocksAtOnce = 4; // of them for a thread, which asks ahead for what the next needs
 
 inline int divided_up(int number, int by) { return (number + by - 1) / by; }
 
@@ -136,8 +137,8 @@ struct Blocks {
 };
 
 struct Scratch {
-  std::vector<BFloat16> a, b;
-  std::vector<float> sums;
+  Numbers<BFloat16> a, b;
+  Numbers<float> sums;
 };
 
 // A row of a phase; `a` is the row of the window that its first tap may have.
@@ -180,21 +181,22 @@ void sum_block(const Blocks& blocks, const BFloat16* image, const BFloat16* kern
 void sum_all(const Sums& sums, const BFloat16* images, const BFloat16* kernels, BFloat16* to,
              int64_t count, int threads) {
   const Blocks blocks(sums);
-  const int64_t each = blocks.of_an_image(), all = count * each;
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int thread = 0; thread < threads; ++thread) {
+  const int64_t each = blocks.of_an_image();
+#pragma omp parallel num_threads(threads)
+  {
     Scratch s;
     s.a.resize(blocks.window.group() * (sums.from.channels / kLanes));
     s.sums.resize(int64_t(blocks.columns) * sums.to.channels);
-    for (int64_t b = all * thread / threads; b < all * (thread + 1) / threads; ++b)
+#pragma omp for schedule(dynamic, kBlocksAtOnce)
+    for (int64_t b = 0; b < count * each; ++b)
       sum_block(blocks, images + b / each * sums.from.numbers(), kernels,
                 to + b / each * sums.to.numbers(), int(b % each) * blocks.rows, s);
   }
 }
 
 // Kernels in pairs of the channels that are summed over: [tap][in / 2][out][2].
-std::vector<BFloat16> pair_inputs(const float* kernels, int taps, int out, int in) {
-  std::vector<BFloat16> paired(int64_t(taps) * in * out);
+Numbers<BFloat16> pair_inputs(const float* kernels, int taps, int out, int in) {
+  Numbers<BFloat16> paired(int64_t(taps) * in * out);
   for (int o = 0; o < out; ++o)
     for (int tap = 0; tap < taps; ++tap)
       for (int i = 0; i < in; i += kLanes) {
@@ -207,8 +209,8 @@ std::vector<BFloat16> pair_inputs(const float* kernels, int taps, int out, int i
 }
 
 // The same for the gradient of the input: [tap][out / 2][in][2].
-std::vector<BFloat16> pair_outputs(const float* kernels, int taps, int out, int in) {
-  std::vector<BFloat16> paired(int64_t(taps) * in * out);
+Numbers<BFloat16> pair_outputs(const float* kernels, int taps, int out, int in) {
+  Numbers<BFloat16> paired(int64_t(taps) * in * out);
   for (int o = 0; o < out; o += 2)
     for (int tap = 0; tap < taps; ++tap)
       for (int i = 0; i < in; i += kLanes) {
@@ -299,11 +301,11 @@ void kernel_gradient(const KernelGradient& g, const BFloat16* x, const BFloat16*
                      int64_t count, int threads) {
   std::vector<Scratch> scratch(threads);
 #pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int thread = 0; thread < threads; ++thread) {
+  for (int thread = 0; thread < threads; ++thread) { // in equal parts: the same sums every time
     Scratch& s = scratch[thread];
     s.a.resize(g.images * g.rows * g.y_line());
     s.b.resize(g.kernel.size * g.x_column());
-    s.sums.resize(g.numbers());
+    s.sums.resize(g.numbers(), 0);
     const int64_t end = count * (thread + 1) / threads;
     for (int64_t image = count * thread / threads; image < end; image += g.images)
       for (int row = 0; row < g.y.height; row += g.rows)

@@ -77,7 +77,7 @@ def direct(x: Tensor, factors: Factors) -> Tensor:
 
 
 def _natively(algorithm: NativeConv, x: Tensor, factors: Factors) -> Tensor:
-    dtype, out_channels = compute_dtype(x), len(factors.weights()[-1])
+    dtype, out_channels = compute_dtype(x), factors.weights()[-1].shape[0]
     if torch.compiler.is_compiling() or not algorithm.fits(
         x, factors.geometry, out_channels, dtype
     ):
@@ -98,13 +98,14 @@ def _composed(
     Under autocast the products would be rounded once per factor: twice the error that the
     library's convolution of a standard kernel has, and with few channels not even faster.
     """
+    if factors.reduce is None and factors.expand is None:
+        return factors.core, factors.bias, []
     with torch.autocast(x.device.type, enabled=False):
         weight, bias = factors.compose(), factors.compose_bias()
         border = factors.border(x.shape[2:])
-    if weight is not factors.core:
-        # One copy for dtype and layout; autocast and the library would make one each.
-        layout = factors.geometry.memory_format(x)
-        weight = weight.to(dtype or compute_dtype(x), memory_format=layout)
+    # One copy for dtype and layout; autocast and the library would make one each.
+    layout = factors.geometry.memory_format(x)
+    weight = weight.to(dtype or compute_dtype(x), memory_format=layout)
     return weight, bias, border
 
 

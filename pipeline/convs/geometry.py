@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ class Geometry(NamedTuple):
 
     def outputs(self, spatial: Sequence[int]) -> tuple[int, ...]:
         """The size of the convolution of an image [N, in, *spatial]."""
-        return tuple(_Axis(*axis).outputs for axis in zip(spatial, *self, strict=True))
+        return _outputs(self, tuple(spatial))
 
     def pointwise(self) -> Geometry:
         """A 1 x 1 kernel in as many dimensions."""
@@ -76,6 +77,11 @@ class Geometry(NamedTuple):
         last = torch.channels_last if self.dimensions == 2 else torch.channels_last_3d
         surely = x.is_contiguous(memory_format=last) and not x.is_contiguous()
         return last if surely else torch.contiguous_format
+
+
+@functools.cache  # asked for each layer in each step
+def _outputs(geometry: Geometry, spatial: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(_Axis(*axis).outputs for axis in zip(spatial, *geometry, strict=True))
 
 
 class _Axis(NamedTuple):

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.convs.geometry import Geometry
-from pipeline.native import native_library, native_problem
+from pipeline.native import native_function, native_problem
 
 _NEEDED = "avx512_bf16"
 _CHANNELS = 16  # come in multiples of
+_POINTER = ctypes.c_void_p
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,13 @@ class NativeConv:
         `images` and `kernel` have the shapes of the convolution's input and weight.
         """
         count, _, height, width = images.shape
-        function = getattr(native_library(self.source), f"{self.source.stem}_{what}")
-        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-        sizes = ctypes.c_int64(count), height, width, kernel.shape[1], kernel.shape[0]
-        function(*pointers, *sizes, *self.arguments(geometry), torch.get_num_threads())
+        out_channels, in_channels = kernel.shape[:2]
+        own = self.arguments(geometry)
+        types = (_POINTER,) * len(tensors) + (ctypes.c_int64,) + (ctypes.c_int,) * (5 + len(own))
+        function = native_function(self.source, f"{self.source.stem}_{what}", *types)
+        pointers = [tensor.data_ptr() for tensor in tensors]
+        sizes = count, height, width, in_channels, out_channels
+        function(*pointers, *sizes, *own, torch.get_num_threads())
 
 
 class _Convolve(torch.autograd.Function):
@@ -84,7 +88,7 @@ class _Convolve(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.algorithm, ctx.geometry = algorithm, geometry
-        shape = len(x), len(weight), *geometry.outputs(x.shape[2:])
+        shape = x.shape[0], weight.shape[0], *geometry.outputs(x.shape[2:])
         y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         algorithm.compute("forward", geometry, x, weight, x, weight, y)
         return y

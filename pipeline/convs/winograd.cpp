@@ -21,6 +21,7 @@ constexpr int kDown = 2, kAlong = 4;                      // outputs of a tile
 constexpr int kPositionsAlong = kAlong + 2;
 constexpr int kPositions = (kDown + 2) * kPositionsAlong; // of a transformed tile
 constexpr int kTiles = 32; // whose outputs are computed together: they stay in the L2 cache
+constexpr int kBlocksAtOnce = 4; // of them for a thread, which asks ahead for what the next needs
 constexpr int kTilesToGradient = 64; // more, since the sums are read and written once for all
 
 // The points of F(4, 3), their squares, and what its kernels are divided by.
@@ -256,19 +257,14 @@ struct Blocks {
     return int64_t(tiles) * channels + 64 / sizeof(Number);
   }
 
-  // Calls body(thread, first row of tiles, how many).
-  template <class Body>
-  void each(int threads, Body body) const {
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-    for (int thread = 0; thread < threads; ++thread)
-      for (int64_t b = count * thread / threads; b < count * (thread + 1) / threads; ++b)
-        body(thread, b * rows, int(std::min<int64_t>(rows, images.tile_rows() - b * rows)));
+  int rows_of(int64_t block) const {
+    return int(std::min<int64_t>(rows, images.tile_rows() - block * rows));
   }
 };
 
 struct Scratch {
-  std::vector<BFloat16> a, b, zeros;
-  std::vector<float> sums;
+  Numbers<BFloat16> a, b, zeros;
+  Numbers<float> sums;
 };
 
 // Outputs of `count` rows of tiles from `begin`; `kernels` are transformed.
@@ -309,15 +305,16 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
 void convolve(const BFloat16* x, const BFloat16* kernels, BFloat16* y, Images images, int in,
               int out, int threads) {
   Blocks blocks(images, images.tiles_across(), kTiles);
-  std::vector<Scratch> scratch(threads);
-  for (Scratch& s : scratch) {
+#pragma omp parallel num_threads(threads)
+  {
+    Scratch s;
     s.a.resize(kPositions * blocks.position<BFloat16>(in));
     s.sums.resize(kPositions * blocks.position<float>(out));
-    s.zeros.resize(size_t(images.width) * in);
+    s.zeros.resize(int64_t(images.width) * in, 0);
+#pragma omp for schedule(dynamic, kBlocksAtOnce)
+    for (int64_t block = 0; block < blocks.count; ++block)
+      convolve_block(x, kernels, y, blocks, in, out, block * blocks.rows, blocks.rows_of(block), s);
   }
-  blocks.each(threads, [&](int thread, int64_t begin, int count) {
-    convolve_block(x, kernels, y, blocks, in, out, begin, count, scratch[thread]);
-  });
 }
 
 // Stores the positions of tiles in pairs, zeros behind an odd one; make(tile, keep) has to call
@@ -397,15 +394,17 @@ void kernel_gradient(const BFloat16* x, const BFloat16* grad, float* to, Images 
   Blocks blocks(images, 2 * images.pairs_across(), kTilesToGradient);
   std::vector<Scratch> scratch(threads);
   const int64_t position = int64_t(in) * out;
-  for (Scratch& s : scratch) {
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int thread = 0; thread < threads; ++thread) { // in equal parts: the same sums every time
+    Scratch& s = scratch[thread];
     s.a.resize(kPositions * blocks.position<BFloat16>(out));
     s.b.resize(kPositions * blocks.position<BFloat16>(in));
-    s.sums.resize(kPositions * position);
-    s.zeros.resize(size_t(images.width) * in);
+    s.sums.resize(kPositions * position, 0);
+    s.zeros.resize(int64_t(images.width) * in, 0);
+    const int64_t end = blocks.count * (thread + 1) / threads;
+    for (int64_t block = blocks.count * thread / threads; block < end; ++block)
+      kernel_gradient_block(x, grad, blocks, in, out, block * blocks.rows, blocks.rows_of(block), s);
   }
-  blocks.each(threads, [&](int thread, int64_t begin, int count) {
-    kernel_gradient_block(x, grad, blocks, in, out, begin, count, scratch[thread]);
-  });
 #pragma omp parallel for num_threads(threads)
   for (int o = 0; o < out; ++o)
     for (int i = 0; i < in; i += kLanes) {
@@ -425,7 +424,7 @@ void kernel_gradient(const BFloat16* x, const BFloat16* grad, float* to, Images 
 extern "C" void winograd_forward(const BFloat16* x, const float* kernels, BFloat16* y,
                                  int64_t count, int height, int width, int in, int out,
                                  int threads) {
-  std::vector<BFloat16> transformed(size_t(kPositions) * in * out);
+  Numbers<BFloat16> transformed(int64_t(kPositions) * in * out);
   transform_kernels(kernels, transformed.data(), out, in, threads);
   convolve(x, transformed.data(), y, {count, height, width}, in, out, threads);
 }
@@ -433,7 +432,7 @@ extern "C" void winograd_forward(const BFloat16* x, const float* kernels, BFloat
 extern "C" void winograd_input_gradient(const BFloat16* grad, const float* kernels, BFloat16* to,
                                         int64_t count, int height, int width, int in, int out,
                                         int threads) {
-  std::vector<BFloat16> transformed(size_t(kPositions) * in * out);
+  Numbers<BFloat16> transformed(int64_t(kPositions) * in * out);
   transform_turned_kernels(kernels, transformed.data(), out, in, threads);
   convolve(grad, transformed.data(), to, {count, height, width}, out, in, threads);
 }

@@ -16,10 +16,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.errors import ConfigError
-from pipeline.native import native_library, native_problem
+from pipeline.native import native_function, native_problem
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 _TOGETHER = 32  # numbers that native code works on; pixels come in multiples that fill them
+_POINTER = ctypes.c_void_p
+_LAST = {
+    "forward": (ctypes.c_float, ctypes.c_float, ctypes.c_int, ctypes.c_int),
+    "backward": (ctypes.c_int, ctypes.c_int),
+}  # arguments, by direction
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
@@ -70,9 +75,8 @@ class _Norm(torch.autograd.Function):
             residual = _rows_of_channels(residual.to(x.dtype))
         y, mean, inverse = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         moving = norm.running_mean, norm.running_var
-        _call("forward", x, residual, weight, bias, y, mean, inverse, *moving)(
-            ctypes.c_float(norm.eps), ctypes.c_float(norm.momentum or 0.0), relu
-        )
+        call = _call("forward", x, residual, weight, bias, y, mean, inverse, *moving)
+        call(norm.eps, norm.momentum or 0.0, relu)
         ctx.save_for_backward(x, y if relu else None, weight, mean, inverse)
         ctx.relu, ctx.has_residual = relu, residual is not None
         return y
@@ -96,10 +100,12 @@ def _rows_of_channels(x: Tensor) -> Tensor:
 
 def _call(direction: str, first: Tensor, *others: Tensor | None) -> Any:
     """The native function of the first tensor's type, waiting for its last arguments."""
-    function = getattr(native_library(SOURCE), f"norm_{direction}_{_NAMES[first.dtype]}")
-    pointers = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (first, *others)]
+    name = f"norm_{direction}_{_NAMES[first.dtype]}"
+    types = [_POINTER] * (1 + len(others)) + [ctypes.c_int64, ctypes.c_int, *_LAST[direction]]
+    function = native_function(SOURCE, name, *types)
+    pointers = [None if t is None else t.data_ptr() for t in (first, *others)]
     channels = first.shape[1]
-    shape = ctypes.c_int64(first.numel() // channels), channels
+    shape = first.numel() // channels, channels
     return lambda *last: function(*pointers, *shape, *last, torch.get_num_threads())
 
 
