@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline.audit.views import chunks
@@ -53,9 +54,9 @@ def plain_images(data: TensorCache) -> dict[str, list[str]]:
 
 
 def _contrast(images: Tensor) -> np.ndarray:
-    """The standard deviation of each image's pixels, [N], in grey levels."""
-    deviations = [images[part].float().flatten(1).std(1).numpy() for part in chunks(len(images))]
-    return np.concatenate(deviations)
+    """The largest standard deviation of a channel of each image, [N], in grey levels."""
+    deviations = [images[part].float().flatten(1, 2).std(1) for part in chunks(len(images))]
+    return torch.cat(deviations).amax(1).numpy()
 
 
 def _probes(part: RawPart) -> list[Probe]:

@@ -69,7 +69,8 @@ def test_arrays_have_one_size():
 def test_images_of_one_colour_are_named():
     pieces = photographs()[:3]
     grey = np.full_like(pieces[:1], 130)
+    red = np.full_like(pieces[:1], (255, 0, 0))
 
-    plain = plain_images(cache_of(np.concatenate([pieces, grey]), pieces))
+    plain = plain_images(cache_of(np.concatenate([pieces, grey, red]), pieces))
 
-    assert plain == {"train": ["a3"], "test": []}
+    assert plain == {"train": ["a3", "a4"], "test": []}
