@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.audit.views import chunks
+from pipeline.audit.views import at_once, chunks
 from pipeline.data.cache import Part, TensorCache
 from pipeline.data.images import Probe, probe_array, probe_image
 from pipeline.data.layouts import RawPart
@@ -55,7 +55,8 @@ def plain_images(data: TensorCache) -> dict[str, list[str]]:
 
 def _contrast(images: Tensor) -> np.ndarray:
     """The largest standard deviation of a channel of each image, [N], in grey levels."""
-    deviations = [images[part].float().flatten(1, 2).std(1) for part in chunks(len(images))]
+    parts = chunks(len(images), at_once(images))
+    deviations = [images[part].float().flatten(1, 2).std(1) for part in parts]
     return torch.cat(deviations).amax(1).numpy()
 
 

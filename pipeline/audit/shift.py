@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from pipeline.audit.views import chunks
+from pipeline.audit.views import at_once, chunks
 from pipeline.errors import DataError
 
 MOST_IMAGES = 2500
@@ -48,16 +49,17 @@ def train_test_shift(train: Tensor, test: Tensor, seed: int) -> Shift:
     Raises:
         DataError: a part has too few images to cross-validate.
     """
-    parts = [_sample(images, seed) for images in (train, test)]
-    counts = (len(parts[0]), len(parts[1]))
+    chosen = [_sample(len(images), seed) for images in (train, test)]
+    counts = (len(chosen[0]), len(chosen[1]))
     if min(counts) < 2 * _FOLDS:
         raise DataError(
             f"{counts[0]} training and {counts[1]} test images: to tell them apart takes at least "
             f"{2 * _FOLDS} of each"
         )
     is_test = np.repeat([0, 1], counts)
-    statistics = np.concatenate([_statistics(images) for images in parts])
-    thumbnails = np.concatenate([_thumbnails(images) for images in parts])
+    parts = list(zip((train, test), chosen, strict=True))
+    statistics = np.concatenate([_statistics(*part) for part in parts])
+    thumbnails = np.concatenate([_thumbnails(*part) for part in parts])
     scores = [
         _fold_auc(thumbnails, statistics, is_test, fit, held_out, seed)
         for fit, held_out in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(
@@ -74,17 +76,23 @@ def train_test_shift(train: Tensor, test: Tensor, seed: int) -> Shift:
     )
 
 
-def _sample(images: Tensor, seed: int) -> Tensor:
-    count = min(len(images), MOST_IMAGES)
-    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
-    return images[torch.from_numpy(np.sort(chosen))]
+def _sample(count: int, seed: int) -> Tensor:
+    """The positions of the images that are looked at, in order."""
+    chosen = np.random.default_rng(seed).choice(count, min(count, MOST_IMAGES), replace=False)
+    return torch.from_numpy(np.sort(chosen))
 
 
-def _statistics(images: Tensor) -> NDArray[np.float64]:
+def _pixels(images: Tensor, chosen: Tensor) -> Iterator[Tensor]:
+    """The chosen images as [n, C, H, W], a few at a time."""
+    for part in chunks(len(chosen), at_once(images)):
+        yield images[chosen[part]].permute(0, 3, 1, 2)
+
+
+def _statistics(images: Tensor, chosen: Tensor) -> NDArray[np.float64]:
     """[N, 5 x channels]: the numbers named in _STATISTICS, each for every channel."""
     found = []
-    for part in chunks(len(images)):
-        pixels = images[part].permute(0, 3, 1, 2).double()
+    for part in _pixels(images, chosen):
+        pixels = part.double()
         flat = pixels.flatten(2)
         steps = pixels.diff(dim=2).abs().mean((2, 3)) + pixels.diff(dim=3).abs().mean((2, 3))
         extremes = torch.quantile(flat, torch.tensor([0.05, 0.95]).double(), dim=2)
@@ -92,15 +100,12 @@ def _statistics(images: Tensor) -> NDArray[np.float64]:
     return np.concatenate(found)
 
 
-def _thumbnails(images: Tensor) -> NDArray[np.float64]:
+def _thumbnails(images: Tensor, chosen: Tensor) -> NDArray[np.float64]:
     small = [
         F.interpolate(
-            images[part].permute(0, 3, 1, 2).float(),
-            size=(_THUMBNAIL, _THUMBNAIL),
-            mode="bilinear",
-            antialias=True,
+            part.float(), size=(_THUMBNAIL, _THUMBNAIL), mode="bilinear", antialias=True
         ).flatten(1)
-        for part in chunks(len(images))
+        for part in _pixels(images, chosen)
     ]
     return torch.cat(small).double().numpy()
 

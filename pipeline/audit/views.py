@@ -20,6 +20,7 @@ from torch import Tensor
 
 SIDE = 32
 CHUNK = 4096
+_VALUES = 2**24  # of the images that are held as numbers at once: 128 MiB of doubles
 _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _FINE, _COARSE = 0.7, 2.0  # pixels: what is between these two blurs survives resizing and JPEG
 
@@ -63,7 +64,7 @@ class View:
 def grey_images(images: Tensor) -> Images:
     """Images uint8 [N, H, W, C] as small grey ones, uint8 [N, 32, 32]."""
     grey = np.empty((len(images), SIDE, SIDE), dtype=np.uint8)
-    for rows in chunks(len(images)):
+    for rows in chunks(len(images), at_once(images)):
         pixels = images[rows].float()
         if pixels.shape[-1] == 3:
             pixels = pixels @ torch.tensor(_LUMINANCE)[:, None]
@@ -72,6 +73,11 @@ def grey_images(images: Tensor) -> Images:
         )
         grey[rows] = small[:, 0].round().clamp(0, 255).numpy()
     return grey
+
+
+def at_once(images: Tensor) -> int:
+    """How many of these images [N, H, W, C] are held as numbers at once: the larger, the fewer."""
+    return max(1, min(CHUNK, _VALUES // images.shape[1:].numel()))
 
 
 def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_sample_images
 
-from pipeline.audit import shift
+from pipeline.audit import shift, views
 from pipeline.audit.shift import train_test_shift
 from pipeline.errors import DataError
 
@@ -60,6 +60,23 @@ def test_the_same_seed_gives_the_same_figures_and_few_images_are_looked_at(monke
 
     assert one == other
     assert one.images == (400, 300)
+
+
+def test_large_images_are_looked_at_a_few_at_a_time(monkeypatch):
+    train, test = (part[:40] for part in fair_split())
+    together = train_test_shift(train, test, seed=0)
+    assert views.at_once(torch.empty((9, 1024, 1024, 3), device="meta")) == 5
+    quantile, held = torch.quantile, []
+
+    def noted(values, *arguments, **named):
+        held.append(len(values))
+        return quantile(values, *arguments, **named)
+
+    monkeypatch.setattr(torch, "quantile", noted)
+    monkeypatch.setattr(views, "_VALUES", 7 * train[0].numel())
+
+    assert train_test_shift(train, test, seed=0) == together
+    assert held == [7, 7, 7, 7, 7, 5] * 2
 
 
 def test_too_few_images_are_refused():
