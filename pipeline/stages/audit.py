@@ -47,7 +47,7 @@ def audit(settings: Settings, *, group: bool) -> None:
     check_settings(settings)
     with prepared(settings) as (competition, cache, _):
         data = load_cache(cache)
-        chosen = _choose_run(settings, competition, settings.run)
+        chosen = _choose_run(settings, competition, data)
         suspects = _suspects(data, chosen)  # refuses a run at once, not after the long search
         copies = find_duplicates(data, mirror=bool(competition.data.mirror))
         findings = _findings(settings, competition, cache, data, copies, chosen, suspects)
@@ -93,11 +93,11 @@ def _findings(
     }
 
 
-def _choose_run(settings: Settings, competition: Competition, name: str) -> Run | None:
-    """The finished run of that name, or the one with the best score; None: there is none."""
-    folder = settings.workspace.runs(competition.slug)
+def _choose_run(settings: Settings, competition: Competition, data: TensorCache) -> Run | None:
+    """The finished run that is named, or that of these images with the best score, if any."""
+    folder, name = settings.workspace.runs(competition.slug), settings.run
     records = sorted(folder.glob(f"*/{RECORD}"))
-    runs = [run for run in (Run.open(path.parent) for path in records) if _is_finished(run)]
+    runs = [run for run in map(Run.open, (path.parent for path in records)) if _is_finished(run)]
     if name:
         for run in runs:
             if run.folder.name == name:
@@ -106,12 +106,19 @@ def _choose_run(settings: Settings, competition: Competition, name: str) -> Run 
         raise ConfigError(f"RUN={name!r} is no finished run in {folder}; choose from {known}")
     metric = competition.metric or "accuracy"
     scored = [run for run in runs if run.record["cv"]["metric"] == metric]
-    sign = -1 if lower_is_better(metric) else 1
-    return max(scored, key=lambda run: sign * run.record["cv"]["mean"], default=None)
+    sign = 1 if lower_is_better(metric) else -1
+    best_first = sorted(scored, key=lambda run: sign * run.record["cv"]["mean"])
+    return next((run for run in best_first if _is_of(run, data)), None)
 
 
 def _is_finished(run: Run) -> bool:
     return "cv" in run.record and (run.folder / OUT_OF_FOLD).exists()
+
+
+def _is_of(run: Run, data: TensorCache) -> bool:
+    """Whether the run was cross-validated on these training images and classes, in any size."""
+    table = read_probabilities(run.folder / OUT_OF_FOLD)
+    return (tuple(table.columns), {*table.index}) == (data.classes, {*data.train.ids})
 
 
 def _folds(
@@ -136,7 +143,7 @@ def _shift(settings: Settings, data: TensorCache) -> dict[str, Any]:
 
 def _suspects(data: TensorCache, run: Run | None) -> dict[str, Any]:
     if run is None:
-        reason = "no finished run of this competition: make train, then make audit again"
+        reason = "no finished run of these images: make train, then make audit again"
         return {"run": None, "reason": reason, "count": 0, "confident": 0, "ranked": []}
     probabilities = _out_of_fold(run, data)
     table = label_suspects(data.train.known_labels().numpy(), probabilities)

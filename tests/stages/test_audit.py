@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -125,7 +126,7 @@ def test_without_a_run_it_says_what_to_run(before_training: tuple[str, dict]) ->
 
     assert found["suspects"]["run"] is None
     assert found["suspects"]["ranked"] == []
-    assert "no finished run of this competition: make train, then make audit" in printed
+    assert "no finished run of these images: make train, then make audit" in printed
 
 
 def test_the_report_shows_the_figures_of_the_json_and_needs_nothing_else(
@@ -194,6 +195,24 @@ def test_runs_that_are_not_finished_or_not_there_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"RUN='nothing' is no finished run in .*subkernel-"):
         audit(replace(settings(checkout), run="nothing"), group=False)
+
+
+def test_without_a_name_a_run_of_other_images_is_passed_over(
+    checkout: Path, trained: Outcome, tmp_path: Path
+) -> None:
+    """Its score may be the best for ever: images were removed since, as the audit advises."""
+    shutil.copytree(checkout, tmp_path / "copy")
+    raw = tmp_path / "copy/data/my-digits/raw"
+    labels = pd.read_csv(raw / "train.csv", dtype=str)
+    labels[labels["id"] != WRONG].to_csv(raw / "train.csv", index=False)
+    (raw / f"train/{WRONG}.png").unlink()
+
+    audit(settings(tmp_path / "copy"), group=False)
+
+    found = findings(tmp_path / "copy")
+    assert found["images"]["train"] == 599
+    assert found["suspects"]["run"] is None
+    assert found["duplicates"]["folds"].startswith("those of 2-seed0-")
 
 
 def test_predictions_of_other_images_are_refused(checkout: Path, trained: Outcome) -> None:
