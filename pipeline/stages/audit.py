@@ -50,9 +50,9 @@ def audit(settings: Settings, *, group: bool) -> None:
         chosen = _choose_run(settings, competition, data)
         suspects = _suspects(data, chosen)  # refuses a run at once, not after the long search
         copies = find_duplicates(data, mirror=bool(competition.data.mirror))
-        findings = _findings(settings, competition, cache, data, copies, chosen, suspects)
-        if group:
+        if group:  # ahead of the folds that go by it, and in place of a list of other images
             _write_groups(settings, data, copies)
+        findings = _findings(settings, competition, cache, data, copies, chosen, suspects)
         grouped = settings.workspace.duplicates(competition.slug).exists()
         steps = next_steps(findings, grouped)
         folder = settings.workspace.runs(competition.slug) / FOLDER

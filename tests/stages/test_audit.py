@@ -197,7 +197,7 @@ def test_runs_that_are_not_finished_or_not_there_are_refused(
         audit(replace(settings(checkout), run="nothing"), group=False)
 
 
-def test_without_a_name_a_run_of_other_images_is_passed_over(
+def test_a_run_of_other_images_is_passed_over_and_a_list_of_copies_of_them_written_anew(
     checkout: Path, trained: Outcome, tmp_path: Path
 ) -> None:
     """Its score may be the best for ever: images were removed since, as the audit advises."""
@@ -206,13 +206,17 @@ def test_without_a_name_a_run_of_other_images_is_passed_over(
     labels = pd.read_csv(raw / "train.csv", dtype=str)
     labels[labels["id"] != WRONG].to_csv(raw / "train.csv", index=False)
     (raw / f"train/{WRONG}.png").unlink()
+    listed = tmp_path / "copy/data/my-digits/duplicates.csv"
+    listed.write_text(f"id,group\n0002,copies0\n{WRONG},copies0\n")
 
-    audit(settings(tmp_path / "copy"), group=False)
+    audit(settings(tmp_path / "copy"), group=True)
 
     found = findings(tmp_path / "copy")
     assert found["images"]["train"] == 599
     assert found["suspects"]["run"] is None
     assert found["duplicates"]["folds"].startswith("those of 2-seed0-")
+    assert found["duplicates"]["train_images_with_copy_in_another_fold"] == 0
+    assert {"0001", "0100", "0200"} <= {*pd.read_csv(listed, dtype=str)["id"]}
 
 
 def test_predictions_of_other_images_are_refused(checkout: Path, trained: Outcome) -> None:
