@@ -15,7 +15,7 @@ def headlines(findings: dict[str, Any]) -> list[Headline]:
         _classes(findings["classes"]),
         *_duplicates(findings["duplicates"], findings["images"]),
         _shift(findings["shift"]),
-        _suspects(findings["suspects"], findings["images"]["train"]),
+        _suspects(findings["suspects"]),
         _plain(findings["plain"]),
     ]
 
@@ -88,12 +88,12 @@ def _shift(shift: dict[str, Any]) -> Headline:
     return "train/test", value, f"± {shift['spread']:.4f} over folds: {meaning}"
 
 
-def _suspects(suspects: dict[str, Any], count: int) -> Headline:
+def _suspects(suspects: dict[str, Any]) -> Headline:
     if not suspects["run"]:
         return "labels", "not checked", suspects["reason"]
     return (
         "labels",
-        _share(suspects["confident"], count),
+        _share(suspects["confident"], suspects["labels"]),
         f"confidently contradicted by run {suspects['run']}, {suspects['count']} in all",
     )
 

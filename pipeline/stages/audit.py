@@ -145,11 +145,12 @@ def _suspects(data: TensorCache, run: Run | None) -> dict[str, Any]:
     if run is None:
         reason = "no finished run of these images: make train, then make audit again"
         return {"run": None, "reason": reason, "count": 0, "confident": 0, "ranked": []}
-    probabilities = _out_of_fold(run, data)
-    table = label_suspects(data.train.known_labels().numpy(), probabilities)
+    probabilities, labels = _out_of_fold(run, data), data.train.known_labels().numpy()
+    table = label_suspects(labels, probabilities)
     return {
         "run": run.folder.name,
         "cv": run.record["cv"],
+        "labels": labels.size,
         "count": len(table),
         "confident": int(table["confident"].sum()),
         "ranked": suspect_findings(table, data),

@@ -18,7 +18,7 @@ FINDINGS = {
         "with_conflicting_labels": 0,
     },
     "shift": {"auc": 0.68, "spread": 0.22, "at_least": 0.48},
-    "suspects": {"run": "subkernel-1", "count": 40, "confident": 8},
+    "suspects": {"run": "subkernel-1", "labels": 4000, "count": 40, "confident": 8},
     "plain": {"train": [], "test": ["x"]},
 }
 
@@ -33,7 +33,7 @@ def test_the_headlines_hold_the_figures_and_what_they_mean():
     assert rows["in test"][0] == "5 (2.50%)"
     assert rows["train/test"][0] == "AUC 0.6800"
     assert "cannot be told" in rows["train/test"][1]  # so few images show nothing
-    assert rows["labels"][0] == "8 (0.80%)"
+    assert rows["labels"][0] == "8 (0.20%)"  # each image has several
     assert rows["one colour"] == ("1", "images that show next to nothing, first 'x'")
 
 

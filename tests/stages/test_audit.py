@@ -154,6 +154,7 @@ def test_a_run_ranks_suspect_labels(checkout: Path, audited_twice: list[list[byt
 
     (run,) = (path.parent for path in (checkout / FOLDER).glob("*/oof.csv"))
     assert suspects["run"] == run.name
+    assert suspects["labels"] == 600
     scores = [suspect["score"] for suspect in suspects["ranked"]]
     assert scores == sorted(scores)
     out_of_fold = pd.read_csv(run / "oof.csv", dtype={"id": str}).set_index("id")
