@@ -51,6 +51,14 @@ def _with_pictures(cluster: dict[str, Any], data: TensorCache) -> dict[str, Any]
     parts = {"train": data.train, "test": data.test}
     images = [
         {**image, "picture": picture(parts[image["part"]].images[image["row"]])}
-        for image in cluster["images"][:_OF_A_CLUSTER]
+        for image in _of_every_kind(cluster["images"])[:_OF_A_CLUSTER]
     ]
     return {**cluster, "images": images, "more": len(cluster["images"]) - len(images)}
+
+
+def _of_every_kind(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of each part and label ahead of the others, so that what conflicts is seen."""
+    first: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for image in images:
+        first.setdefault((image["part"], image["label"]), image)
+    return sorted(images, key=lambda image: image is not first[image["part"], image["label"]])

@@ -28,6 +28,17 @@ def test_ids_and_labels_cannot_become_markup():
     assert page.count("different labels</span>") == CLUSTERS_SHOWN
 
 
+def test_of_a_large_cluster_an_image_of_every_label_and_part_is_shown():
+    labels = np.array([0] * 8 + [1])
+    data = cache_of(np.repeat(photographs()[:1], 9, axis=0), photographs()[:1], labels)
+    found = duplicate_findings(data, find_duplicates(data, mirror=True), None)
+
+    page = render_report(findings_with(found), ["train"], data)
+
+    assert "and 4 more" in page
+    assert all(shown in page for shown in ("train a0: cat", "train a8: dog", "test b0"))
+
+
 def findings_with(duplicates):
     return {
         "competition": "pets",
