@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,6 +14,7 @@ from pipeline.data.cache import Part
 
 _COLUMNS, _ROWS = 8, 8
 _SIDE, _CAPTION, _GAP = 112, 16, 4
+_FONT = "mpl-data/fonts/ttf/DejaVuSans.ttf"
 
 
 def write_contact_sheet(part: Part, classes: tuple[str, ...], path: Path) -> None:
@@ -24,7 +26,7 @@ def write_contact_sheet(part: Part, classes: tuple[str, ...], path: Path) -> Non
     width, height = _SIDE + _GAP, _SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (_COLUMNS * width + _GAP, _ROWS * height + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
+    font = _font()
     for place in range(min(_COLUMNS * _ROWS, len(part.ids))):
         row, column = divmod(place, _COLUMNS)
         left, top = _GAP + column * width, _GAP + row * height
@@ -38,6 +40,15 @@ def write_contact_sheet(part: Part, classes: tuple[str, ...], path: Path) -> Non
     write_whole(path, buffer.getvalue())
 
 
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """matplotlib's, which has most alphabets; Pillow's own draws no letter beyond ASCII."""
+    package = find_spec("matplotlib")  # which is slow to import
+    file = Path(package.origin).parent / _FONT if package and package.origin else None
+    if file and file.is_file():  # some systems keep it elsewhere
+        return ImageFont.truetype(file, size=11)
+    return ImageFont.load_default(size=12)
+
+
 def _thumbnail(part: Part, place: int) -> Image.Image:
     pixels = part.images[place].numpy()
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -49,7 +60,8 @@ def _thumbnail(part: Part, place: int) -> Image.Image:
 
 
 def _caption(part: Part, classes: tuple[str, ...], place: int) -> str:
-    text = part.ids[place] if part.labels is None else _names(part.labels[place], classes)
+    name = part.ids[place] if part.labels is None else _names(part.labels[place], classes)
+    text = " ".join(name.split())
     longest = _SIDE // 7
     return text if len(text) <= longest else text[: longest - 3] + "..."
 

@@ -171,3 +171,14 @@ def test_the_contact_sheet_shows_the_first_images(tmp_path):
     grey = Part(images[:3, :, :, :1], ["x", "y", "z"])
     write_contact_sheet(grey, (), tmp_path / "grey.png")
     assert Image.open(tmp_path / "grey.png").getpixel((60, 60)) == (255, 255, 255)
+
+
+def test_captions_of_the_contact_sheet_have_letters_of_other_languages_on_one_line(tmp_path):
+    part = Part(torch.zeros(5, 8, 8, 1, dtype=torch.uint8), ["é", "ж", "ß", "\uffff", "é\n\n"])
+    write_contact_sheet(part, (), tmp_path / "sheet.png")
+
+    sheet = Image.open(tmp_path / "sheet.png")
+
+    captions = [sheet.crop((x, 116, x + 112, 136)).tobytes() for x in range(4, 4 + 5 * 116, 116)]
+    assert len({*captions[:4]}) == 4  # none is the box of a letter that the font does not have
+    assert captions[4] == captions[0]
