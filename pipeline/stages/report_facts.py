@@ -88,7 +88,13 @@ def views_facts(
         return None, ""
     plain = [_predicting(of_fold) for of_fold in epochs]
     side, full = plain[0]["side"], min(member.data.train.images.shape[1:3])
-    recipe = Run(member.folder, member.record).recipe
+    try:
+        recipe = Run(member.folder, member.record).recipe
+    except ConfigError:  # what it was worth can be told all the same
+        return None, (
+            "An earlier version trained this run, by a recipe with other fields: with which views "
+            "it predicted is not known."
+        )
     views = views_for(recipe.shift_for(full), member.record["mirror"])
     if len(views) == 1:
         return None, "Images were neither shifted nor mirrored, so predictions are plain, too."

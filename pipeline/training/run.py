@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.models import ImageClassifier, make_model
 from pipeline.models.pretrained import read_tensors
 from pipeline.training.execution import Execution
-from pipeline.training.recipes import Recipe
+from pipeline.training.recipes import Recipe, recipe_fields
 
 RECORD = "run.json"
 FOLDS = "folds.csv"
@@ -95,8 +95,19 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """How every fold is trained."""
-        return Recipe(**{k: v for k, v in self._part("recipe").items() if k != "name"})
+        """How every fold is trained.
+
+        Raises:
+            ConfigError: an earlier version made the run, and its recipe has fields that are gone.
+        """
+        values = {k: v for k, v in self._part("recipe").items() if k != "name"}
+        gone = sorted(values.keys() - recipe_fields())
+        if gone:
+            raise ConfigError(
+                f"{self.folder} was trained by an earlier version: {len(gone)} fields of its "
+                f"recipe are gone, first {gone[0]!r}; train it again"
+            )
+        return Recipe(**values)
 
     @property
     def execution(self) -> Execution:

@@ -167,6 +167,20 @@ def test_where_there_is_one_view_alone_nothing_is_said_to_be_gained(refinery: Re
     assert "neither shifted nor mirrored" in note
 
 
+def test_a_run_of_an_earlier_version_has_a_page(root: Path, refinery: Refinery) -> None:
+    made = Refinery(replace(refinery.settings, root=root), refinery.runs)
+    name = made.runs[0]
+    made.change_record(name, engine_version=7, recipe={**made.record(name)["recipe"], "cutmix": 1})
+
+    page = Page(report(made.with_run(name)))
+
+    assert page.number("cv.mean") == made.record(name)["cv"]["mean"]
+    assert "with which views it predicted is not known" in page.text
+    (made.folder(name) / "test.csv").unlink()
+    with pytest.raises(ConfigError, match=r"1 fields of its recipe are gone, first 'cutmix'"):
+        run_until("predict", made.with_run(name))
+
+
 def test_the_command_of_the_page_makes_the_same_run(refinery: Refinery) -> None:
     page = Page(report(replace(refinery.settings, conv="channel-selection")))
 
