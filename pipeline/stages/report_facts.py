@@ -218,7 +218,7 @@ def environment_facts(record: dict[str, Any]) -> list[tuple[str, str]]:
 def points(
     uploads: Sequence[Upload], records: dict[str, dict[str, Any]], metric: str
 ) -> list[dict[str, Any]]:
-    """Each run's last scored upload to each host, for the plot of leaderboard over CV.
+    """Each run's last scored upload to each host, in order, for the plot of leaderboard over CV.
 
     Left out are runs of `records` whose CV is of another metric: it cannot stand beside theirs.
     """
@@ -227,7 +227,9 @@ def points(
         record = records.get(upload.run)
         same_metric = record is None or record["cv"]["metric"] == metric
         if upload.status == "COMPLETE" and upload.cv_mean is not None and same_metric:
-            last[upload.host, upload.instance, upload.run] = upload
+            key = (upload.host, upload.instance, upload.run)
+            last.pop(key, None)  # the order is that of what stays
+            last[key] = upload
     return [
         {
             "host": upload.host,

@@ -224,6 +224,21 @@ def test_all_runs_stand_beside_their_leaderboard_scores(refinery: Refinery) -> N
     assert "Private: " in page.text
 
 
+def test_the_score_beside_a_run_is_that_of_its_last_upload_to_any_host(
+    root: Path, refinery: Refinery
+) -> None:
+    settings, name = replace(refinery.settings, root=root), refinery.runs[0]
+    ledger = Ledger(settings.workspace.ledger)
+    elsewhere = upload(refinery, name, ref=7, public_score=0.5)
+    ledger.append(replace(elsewhere, host="kaggle", instance="kaggle.com"))
+    ledger.append(upload(refinery, name, ref=8, public_score=0.6))
+
+    page = Page(report(settings, every_run=True))
+
+    assert page.number(f"run.{name}.public") == 0.6
+    assert page.number(f"point.kaggle.com.{name}.public") == 0.5
+
+
 def test_few_uploads_or_none_are_said_to_be_so(root: Path, refinery: Refinery) -> None:
     settings = replace(refinery.with_run(refinery.runs[0]), root=root)
     ledger = root / "submissions/ledger.jsonl"
