@@ -11,7 +11,7 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         """The message on one line: what names of files say to a terminal comes out as text."""
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in super().__str__())
+        return printable(super().__str__())
 
 
 class ConfigError(PipelineError):
@@ -82,3 +82,8 @@ def error_for_exit_code(code: int, message: str) -> PipelineError:
     """The error of a child process that ended with `code`."""
     kinds = {kind.exit_code: kind for kind in PipelineError.__subclasses__()}
     return kinds.get(code, PipelineError)(message)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes in place of what a terminal would obey, not show."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
