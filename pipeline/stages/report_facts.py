@@ -18,7 +18,7 @@ from pipeline.report.views import accuracy_and_loss, paired
 from pipeline.stages.again import changed, fold_seed
 from pipeline.stages.members import Member
 from pipeline.training.predict import views_for
-from pipeline.training.run import MADE_FROM, METRICS, Run
+from pipeline.training.run import MADE_FROM, METRICS, PSEUDO, Run
 from pipeline.workspace import Workspace
 
 _MIB = 2**20
@@ -159,7 +159,8 @@ def made_by(record: dict[str, Any]) -> str:
         return f"{record['refinement']['kind']} of {', '.join(_sources(record))}"
     network, recipe = record["network"], record["recipe"]
     values = "".join(f" {name}={value}" for name, value in changed(record).items())
-    return f"{network['model']}, {network['conv']}, {recipe['name']}{values}"
+    more = f", with pseudo-labels of {record[PSEUDO]['from']}" if PSEUDO in record else ""
+    return f"{network['model']}, {network['conv']}, {recipe['name']}{values}{more}"
 
 
 def _trained(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -174,7 +175,13 @@ def _trained(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("changed fields", changes or "none"),
         ("asked for", asked),
         ("seed", str(record["seed"])),
+        *([("pseudo-labels", _pseudo_labels(record[PSEUDO]))] if PSEUDO in record else []),
     ]
+
+
+def _pseudo_labels(made: dict[str, Any]) -> str:
+    counts, sure = ", ".join(map(str, made["labels"])), made["confidence"]
+    return f"of {made['from']}, from probability {sure} on: {counts} test images, by fold"
 
 
 def _derived(record: dict[str, Any]) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from pipeline.stages.chain import run_until
 from pipeline.stages.members import Member
 from pipeline.stages.refine import blend, calibrate, thresholds
 from pipeline.stages.report import report
-from pipeline.stages.report_facts import epochs_of, views_facts
+from pipeline.stages.report_facts import epochs_of, made_by, made_facts, views_facts
 from pipeline.stages.settings import Settings
 from tests.report.browser import DESKTOP, PHONE, Browser, open_browser
 from tests.report.pages import Page
@@ -207,6 +207,18 @@ def test_a_blend_shows_its_members_and_its_gain(refinery: Refinery) -> None:
     )
     assert "Nothing was trained for this run" in page.text
     assert "What several views gain" not in page.text
+
+
+def test_what_made_a_run_says_that_it_has_pseudo_labels(refinery: Refinery) -> None:
+    pseudo = {"from": "subkernel-1", "weights": [], "confidence": 0.9, "labels": [5, 6, 7]}
+    record = {**refinery.record(refinery.runs[0]), "pseudo": pseudo}
+
+    facts = dict(made_facts(refinery.settings.workspace, record))
+
+    assert facts["pseudo-labels"] == (
+        "of subkernel-1, from probability 0.9 on: 5, 6, 7 test images, by fold"
+    )
+    assert made_by(record).endswith(", with pseudo-labels of subkernel-1")
 
 
 def test_all_runs_stand_beside_their_leaderboard_scores(refinery: Refinery) -> None:
