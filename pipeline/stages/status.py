@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.artifacts import is_complete
 from pipeline.competition import Competition, load_competition
 from pipeline.data.cache import load_cache
+from pipeline.errors import DataError
 from pipeline.stages.console import say, say_table
 from pipeline.stages.fold_map import current_fold_maps
 from pipeline.stages.hosts import check_slug
@@ -75,11 +76,14 @@ def status(settings: Settings) -> dict[str, Any]:
 def _current_maps(
     settings: Settings, definition: Competition, cache: Path | None
 ) -> dict[str, str] | None:
-    """The saved fold maps of the images as they are; None: there is no cache to tell by."""
+    """The saved fold maps of the images as they are; None: there is nothing to tell by."""
     if cache is None or not is_complete(cache):
         return None
-    competition = describe(settings.workspace, definition, cache)
-    return current_fold_maps(settings, competition, load_cache(cache).train)
+    competition, part = describe(settings.workspace, definition, cache), load_cache(cache).train
+    try:
+        return current_fold_maps(settings, competition, part)
+    except DataError:  # of the list of copies, which `next` tells
+        return None
 
 
 def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:

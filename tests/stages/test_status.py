@@ -163,6 +163,19 @@ def test_an_older_engine_other_folds_and_a_changed_source_are_stale(copy: Settin
     assert stale[derived] == [f"{folder.name}, which it was made from, changed or is gone"]
 
 
+def test_a_list_of_copies_that_keeps_from_training_keeps_nothing_else_from_being_told(
+    copy: Settings,
+) -> None:
+    (copy.root / "data/digits/duplicates.csv").write_text("id,group\nremoved,copies0\n")
+
+    found = status(copy)
+
+    assert states(found)[:3] == ["up to date", "up to date", "refused"]
+    assert "1 of 1 images are no training images, first 'removed'" in told(found, "train")
+    assert found["folds"][0]["current"] is None
+    assert found["runs"][0]["stale"] == []
+
+
 def test_what_is_gone_of_a_run_is_to_do(copy: Settings) -> None:
     folder = next(copy.root.glob("submissions/digits/subkernel-*"))
     (folder / "submission.csv").unlink()
