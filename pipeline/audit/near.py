@@ -69,7 +69,8 @@ def required_similarity(grey: Images) -> float:
     """The similarity from which two of these images [N, 32, 32] count as near duplicates.
 
     At least 0.85; more where unrelated images are alike already, as handwritten digits are: a
-    fifth of the distance that all but the closest 0.5 % of random pairs keep from each other.
+    fifth of the distance that all but the closest 0.5 % of random pairs keep from each other. Where
+    more of them are copies than that, it is too much, and near copies are missed.
     """
     if len(grey) < _ENOUGH_IMAGES:
         return SIMILARITY
