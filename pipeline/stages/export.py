@@ -19,10 +19,12 @@ ONNX_MODEL = "model.onnx"
 def export(folder: Path, cache: Path) -> list[Path]:
     """Write fold*/model.onnx for every fold of the run in `folder`, fused.
 
-    Each takes uint8 images [N, H, W, C] of the cache's size and returns logits [N, classes].
+    Each takes uint8 images [N, H, W, C] of the size that the run was trained on, whose cache lies
+    beside `cache`, and returns logits [N, classes].
 
     Raises:
         ConfigError: the optional packages are missing, or the run was made from others.
+        DataError: the run's cache is gone, or a fold is damaged.
     """
     run = Run.open(folder)
     network = run.network
@@ -31,7 +33,8 @@ def export(folder: Path, cache: Path) -> list[Path]:
     if not missing:
         say("export", f"up to date: {folder}/fold*/{ONNX_MODEL}")
         return paths
-    images = torch.zeros_like(load_cache(cache).train.images[:2])
+    trained_on = cache.with_name(run.record["cache"])
+    images = torch.zeros_like(load_cache(trained_on).train.images[:2])
     for number in missing:
         verify_manifest(run.fold(number))
         export_onnx(fuse(network.load(run.fold(number))), images, paths[number])

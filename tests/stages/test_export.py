@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from pipeline.artifacts import write_json, write_manifest
 from pipeline.data.cache import load_cache
 from pipeline.errors import ConfigError
+from pipeline.stages.export import export
 from pipeline.stages.settings import Settings, check_settings
 from pipeline.training.run import Run
 from tests.stages.commands import Command, Outcome, run_pipeline, write_digit_images
+from tests.training.runs import digit_images, make_run, write_cache
 
 SMALL = ("--competition", "mine", "--folds", "2", "--recipe", "smoke")
 
@@ -51,6 +56,29 @@ def test_what_is_exported_is_not_exported_again(
     assert again.code == 0, again.errors
     assert "train       up to date" in again.output
     assert "export      up to date" in again.output
+
+
+def test_a_named_run_is_exported_for_the_size_that_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predicted run may be named while the images have another SIZE."""
+    own, data = write_cache(digit_images(), tmp_path / "own"), digit_images()
+    larger = data.train.images.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    now = write_cache(replace(data, train=replace(data.train, images=larger)), tmp_path / "now")
+    run = make_run(tmp_path / "run", data, folds=1)
+    write_json(run.folder / "run.json", {**run.record, "cache": own.name})
+    run.fold(0).mkdir()
+    model = run.network.build(torch.zeros(1), torch.ones(1))
+    save_file(model.state_dict(), run.fold(0) / "weights.safetensors")
+    write_manifest(run.fold(0))
+    shapes = []
+    monkeypatch.setattr(
+        "pipeline.stages.export.export_onnx", lambda _, images, __: shapes.append(images.shape)
+    )
+
+    export(run.folder, now)
+
+    assert shapes == [(2, 8, 8, 1)]
 
 
 @pytest.mark.parametrize(
