@@ -65,9 +65,9 @@ def plot_blend(
 def plot_decision(title: str, decision: Decision, classes: Sequence[str]) -> bytes:
     """A PNG: the number per class, or each cut between two classes."""
     figure, (axes,) = _figure(title, rows=1)
-    names = list(classes)
+    names = [name.replace("$", r"\$") for name in classes]  # between two of them stands a formula
     if decision.kind == "cuts":
-        names = [f"{low} | {high}" for low, high in pairwise(classes)]
+        names = [f"{low} | {high}" for low, high in pairwise(names)]
     axes.bar_label(axes.barh(names, decision.values), fmt="%.3f")
     axes.invert_yaxis()
     axes.margins(x=0.15)
