@@ -96,7 +96,7 @@ def test_one_probability_of_two_classes(single: tuple[np.ndarray, np.ndarray]) -
     assert found == pytest.approx(area(truth, likely))
 
 
-@pytest.mark.filterwarnings("error::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("error")
 def test_an_absent_class_leaves_the_area_undefined_and_nothing_else(
     single: tuple[np.ndarray, np.ndarray],
 ) -> None:
