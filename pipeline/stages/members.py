@@ -21,7 +21,7 @@ from pipeline.stages.console import say
 from pipeline.stages.predict import PREDICTIONS, predict
 from pipeline.stages.train import cv_text
 from pipeline.training.folds import read_folds
-from pipeline.training.run import FOLDS, MADE_FROM, OUT_OF_FOLD, RECORD
+from pipeline.training.run import FOLDS, MADE_FROM, OUT_OF_FOLD, RECORD, Run
 from pipeline.training.tables import read_probabilities
 from pipeline.workspace import Workspace
 
@@ -210,6 +210,21 @@ def _is_plain(name: str) -> bool:
 def is_finished(folder: Path, record: dict[str, Any]) -> bool:
     """Whether the run in `folder` is cross-validated."""
     return "cv" in record and (folder / OUT_OF_FOLD).exists() and (folder / FOLDS).exists()
+
+
+def check_every_fold(member: Member) -> None:
+    """Make sure that the folds of a trained run are there.
+
+    Raises:
+        ConfigError: a fold is missing or was cut.
+    """
+    run = Run(member.folder, member.record)
+    missing = run.missing_folds()
+    if missing:
+        raise ConfigError(
+            f"RUN={member.name!r}: {len(missing)} of {len(run.folds)} folds are missing or "
+            f"incomplete, first {run.fold(missing[0])}; rerun the command that made it"
+        )
 
 
 def _check_no_decision(member: Member) -> None:

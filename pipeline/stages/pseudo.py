@@ -25,7 +25,7 @@ from pipeline.stages.chain import prepared
 from pipeline.stages.console import say
 from pipeline.stages.decisions import make_executable
 from pipeline.stages.launchers import launcher
-from pipeline.stages.members import Member, open_member
+from pipeline.stages.members import Member, check_every_fold, open_member
 from pipeline.stages.predict import predictions_by_fold
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, named_run
@@ -83,6 +83,7 @@ def check_base(base: Member, cache: Path) -> None:
             f"RUN={name!r} was trained on the tensors {record['cache']!r}, and the files now give "
             f"{cache.name!r}; train it again"
         )
+    check_every_fold(base)
     run = Run(base.folder, record)
     if run.recipe.keep != "last":
         raise ConfigError(

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.client.ledger import Upload
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.metrics.decisions import decision_of
 from pipeline.report.answers import Answered
 from pipeline.report.views import accuracy_and_loss, paired
 from pipeline.stages.again import changed, fold_seed
-from pipeline.stages.members import Member
+from pipeline.stages.members import Member, check_every_fold
 from pipeline.training.predict import views_for
 from pipeline.training.run import MADE_FROM, METRICS, PSEUDO, Run
 from pipeline.workspace import Workspace
@@ -33,13 +33,8 @@ def epochs_of(member: Member) -> list[list[dict[str, Any]]]:
     """
     if member.is_derived:
         return []
+    check_every_fold(member)
     run = Run(member.folder, member.record)
-    missing = run.missing_folds()
-    if missing:
-        raise ConfigError(
-            f"RUN={member.name!r}: {len(missing)} of {len(run.folds)} folds are missing or "
-            f"incomplete, first {run.fold(missing[0])}; rerun the command that made it"
-        )
     return [_epochs(run.fold(number) / METRICS) for number in run.folds]
 
 

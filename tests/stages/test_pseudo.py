@@ -140,6 +140,9 @@ def test_runs_that_cannot_be_trained_again_are_refused(trained: Settings, tmp_pa
     network = {**record["network"], "weights": "0" * 64}
     refused("starts from weights that are not at None any more", network=network)
     check_base(Member(folder, record, data), cache)
+    (folder / "fold1").rename(tmp_path / "fold1")
+    refused(rf"1 of 2 folds are missing or incomplete, first {folder}/fold1; rerun the command")
+    (tmp_path / "fold1").rename(folder / "fold1")
     unfinished = {key: value for key, value in record.items() if key != "cv"}
     (folder / "run.json").write_text(json.dumps(unfinished))
     with pytest.raises(ConfigError, match="is not finished"):
