@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -172,8 +172,9 @@ def _source(
             )
     choices = dict(member.record["refinement"])
     refinement = _KINDS[choices.pop("kind")](**choices)
-    sources = [_source(workspace, competition, made, problem) for made in made_from]
-    return Refitted(member.out_of_fold, refinement, problem, sources)
+    own = replace(problem, metric=member.record["metric"])  # its parameters are best for that one
+    sources = [_source(workspace, competition, made, own) for made in made_from]
+    return Refitted(member.out_of_fold, refinement, own, sources)
 
 
 def _best(problem: Problem, scores: Sequence[float]) -> int:

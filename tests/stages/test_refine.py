@@ -87,6 +87,16 @@ def test_a_decision_is_written_where_the_submission_finds_it(refinery: Refinery)
         calibrate(refinery.with_run(refinery.runs[0]))
 
 
+def test_a_blend_made_for_another_metric_is_fitted_anew_for_that_one(refinery: Refinery) -> None:
+    """As its test predictions were: else the score would be that of another blend."""
+    refinery.set_metric("accuracy")
+    blended = blend(refinery.settings, "all", "greedy")
+    refinery.set_metric("quadratic_kappa")
+    decided = thresholds(refinery.with_run(blended.name))
+
+    assert (decided / "oof.csv").read_bytes() == (blended / "oof.csv").read_bytes()
+
+
 def test_a_calibrated_run_may_be_refined_again(refinery: Refinery) -> None:
     definition = refinery.settings.workspace.competition("digits") / "competition.toml"
     definition.write_text('metric = "log_loss"\n[submission]\nvalues = "probabilities"\n')
