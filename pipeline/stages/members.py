@@ -166,7 +166,8 @@ def finished_run(workspace: Workspace, competition: Competition, cache: Path, na
     if made_from != cache.name and not (member.folder / PREDICTIONS).exists():
         raise ConfigError(
             f"RUN={name!r} was trained on the tensors {made_from!r}, and the files now give "
-            f"{cache.name!r}: it cannot predict them; train it again"
+            f"{cache.name!r}: it cannot predict them; give the SIZE that it was trained with, or "
+            "train it again"
         )
     say("run", f"{member.folder} ({cv_text(member.record['cv'])})")
     return member.folder
@@ -244,7 +245,7 @@ def _check_folds(first: Member, other: Member) -> None:
     raise ConfigError(
         f"{other.name} was cross-validated on other folds than {first.name}: {len(moved)} of "
         f"{len(first.fold)} images are in another fold, first {first.data.train.ids[moved[0]]!r}; "
-        "use runs with the same FOLDS and SEED"
+        "use runs with the same FOLDS and FOLD_SEED"
     )
 
 

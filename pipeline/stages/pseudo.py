@@ -81,7 +81,7 @@ def check_base(base: Member, cache: Path) -> None:
     if record["cache"] != cache.name:
         raise ConfigError(
             f"RUN={name!r} was trained on the tensors {record['cache']!r}, and the files now give "
-            f"{cache.name!r}; train it again"
+            f"{cache.name!r}; give the SIZE that it was trained with, or train it again"
         )
     check_every_fold(base)
     run = Run(base.folder, record)

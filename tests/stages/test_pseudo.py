@@ -133,7 +133,7 @@ def test_runs_that_cannot_be_trained_again_are_refused(trained: Settings, tmp_pa
 
     several = replace(data.train, labels=torch.zeros(600, 10, dtype=torch.bool))
     refused("one label each", replace(data, train=several))
-    refused("was trained on the tensors 'old'", cache="old")
+    refused("was trained on the tensors 'old', .*; give the SIZE that it was", cache="old")
     refused(
         "keeps the epoch that its validation labels", recipe={**record["recipe"], "keep": "best"}
     )
