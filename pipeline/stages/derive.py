@@ -63,12 +63,16 @@ class Derived:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fresh:
-    """A refinement as it was just computed; `best` is the place of the best member alone."""
+    """A refinement as it was just computed; `best` is the place of the best member alone.
+
+    `cv` are the nested scores as a run's record holds them.
+    """
 
     problem: Problem
     members: Sequence[Member]
     fitted: Fitted
     nested: Nested
+    cv: dict[str, Any]
     gain: Gain
     best: int
 
@@ -106,7 +110,7 @@ def derive(
         "multi_label": data.multi_label,
         "parameters": fresh.fitted.parameters,
         **_decision(fresh.fitted),
-        "cv": cross_validation(fresh.problem.metric, fresh.nested.scores),
+        "cv": fresh.cv,
         "gain": {"over": members[fresh.best].name, **fresh.gain.as_dict()},
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(),
@@ -143,11 +147,13 @@ def _compute(
     alone = [problem.answers(table) for table in tables]
     best = _best(problem, [float(np.mean(problem.scores(answers))) for answers in alone])
     result = nested(refinement, problem, sources)
+    cv = cross_validation(problem.metric, result.scores)  # where it is undefined, so is the gain
     return Fresh(
         problem=problem,
         members=members,
         fitted=refinement.fit(problem, tables),
         nested=result,
+        cv=cv,
         gain=gain_of(problem, result.answers, alone[best]),
         best=best,
     )

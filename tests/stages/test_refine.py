@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.metrics import score
+from pipeline.metrics import metric_named, registry, score
 from pipeline.metrics.decisions import decision_of
 from pipeline.stages.chain import run_until
 from pipeline.stages.ledger import print_ledger
@@ -95,6 +95,19 @@ def test_a_blend_made_for_another_metric_is_fitted_anew_for_that_one(refinery: R
     decided = thresholds(refinery.with_run(blended.name))
 
     assert (decided / "oof.csv").read_bytes() == (blended / "oof.csv").read_bytes()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_metric_that_is_undefined_on_the_folds_is_told_in_one_line(
+    refinery: Refinery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an area is where a fold lacks a class; the runs were trained for another metric."""
+    undefined = replace(metric_named("macro_f1"), compute=lambda *_: float("nan"))
+    monkeypatch.setitem(registry._METRICS, "macro_f1", undefined)
+    refinery.set_metric("macro_f1")
+
+    with pytest.raises(ConfigError, match="macro_f1 is undefined on 3 of 3 folds, first fold 0"):
+        blend(refinery.settings, "all", "equal")
 
 
 def test_a_calibrated_run_may_be_refined_again(refinery: Refinery) -> None:
