@@ -76,11 +76,19 @@ def plot_decision(title: str, decision: Decision, classes: Sequence[str]) -> byt
 
 
 def plot_trials(
-    title: str, metric: str, trials: Sequence[tuple[int, float, bool]], *, greater_is_better: bool
+    title: str,
+    metric: str,
+    trials: Sequence[tuple[int, float, bool]],
+    watched: str,
+    *,
+    greater_is_better: bool,
 ) -> bytes:
-    """A PNG: the score of each trial (number, score, pruned), and the best so far."""
+    """A PNG: the score of each trial (number, score, pruned), and the best so far.
+
+    Of a pruned one it is what was `watched` of its last epoch, such as accuracy.
+    """
     figure, (axes,) = _figure(title, rows=1)
-    for pruned, marker, name in ((False, "o", "finished"), (True, "x", "pruned")):
+    for pruned, marker, name in ((False, "o", "finished"), (True, "x", f"pruned, its {watched}")):
         points = [(number, score) for number, score, was in trials if was == pruned]
         if points:
             axes.plot(*zip(*points, strict=True), marker, label=name)

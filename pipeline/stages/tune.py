@@ -99,6 +99,11 @@ class _Search:
         """The recipe whose fields are searched."""
         return self.base.recipe
 
+    @property
+    def watched(self) -> str:
+        """What trials are pruned by: of a score little is known before the end."""
+        return "loss" if lower_is_better(self.metric) else "accuracy"
+
     def finished(self) -> list[optuna.trial.FrozenTrial]:
         """Trials that ended by themselves, whether with a score or not."""
         trials = self.study.get_trials(deepcopy=False)
@@ -254,22 +259,20 @@ def _run_of(search: _Search, recipe: Recipe) -> Run:
 def _report_epochs(search: _Search, trial: optuna.Trial, fold: Path) -> None:
     """Report every epoch of the trial's fold once: those of before a stop to this trial, too.
 
-    Pruning goes by all of them. Of a score little is known before the end: loss stands for loss,
-    accuracy for any other metric.
+    Pruning goes by all of them.
 
     Raises:
         optuna.TrialPruned: they are worse than those of other trials, and there are more to come.
     """
     import optuna
 
-    value = "valid_loss" if lower_is_better(search.metric) else "valid_accuracy"
     reported = search.study.get_trials(deepcopy=False)[trial.number].intermediate_values
     path = fold / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for line in lines:
         epoch = json.loads(line)
         if epoch["epoch"] not in reported:
-            trial.report(epoch[value], epoch["epoch"])
+            trial.report(epoch[f"valid_{search.watched}"], epoch["epoch"])
     if len(lines) < search.recipe.epochs and trial.should_prune():
         raise optuna.TrialPruned
 
@@ -343,7 +346,9 @@ def _recipe_of(search: _Search, trial: optuna.trial.FrozenTrial) -> Recipe:
 def _row(search: _Search, trial: optuna.trial.FrozenTrial) -> tuple[str, str, str]:
     what = trial.state.name.lower()
     if trial.value is not None:
-        what = f"{trial.value:.4f}{' pruned' if _was_pruned(trial) else ''}"
+        what = f"{trial.value:.4f}"
+        if _was_pruned(trial):  # its value is that of its last epoch, no score
+            what = f"pruned, {search.watched} {what}"
     return str(trial.number), what, _changed(search.recipe, _recipe_of(search, trial))
 
 
@@ -355,5 +360,5 @@ def _plot(search: _Search, finished: Sequence[optuna.trial.FrozenTrial]) -> byte
     ]
     recipe: dict[str, Any] = search.base.record["recipe"]
     title = f"{recipe['name']}, {search.base.network.model}, {search.base.network.conv}"
-    better = not lower_is_better(search.metric)
-    return plot_trials(title, search.metric, points, greater_is_better=better)
+    better, watched = not lower_is_better(search.metric), search.watched
+    return plot_trials(title, search.metric, points, watched, greater_is_better=better)

@@ -103,6 +103,29 @@ def test_a_metric_that_is_undefined_on_the_fold_ends_the_search(
     assert len(trials_at(tmp_path, "mine")) == 1
 
 
+class AfterAnEpoch(optuna.pruners.BasePruner):
+    """Prunes every trial but the first."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number > 0 and len(trial.intermediate_values) > 0
+
+
+def test_what_a_trial_was_pruned_by_is_not_told_as_its_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda *_, **__: AfterAnEpoch())
+    settings = mine_at(tmp_path)
+    (tmp_path / "data/mine/competition.toml").write_text('metric = "macro_f1"\n')
+
+    tune(settings, trials=2)
+
+    first, second = trials_at(tmp_path, "mine")
+    assert second.value == second.intermediate_values[0]
+    printed = capsys.readouterr().out
+    assert f"tune        0  {first.value:.4f}  " in printed
+    assert f"tune        1  pruned, accuracy {second.value:.4f}  " in printed
+
+
 class KilledError(BaseException):
     """Stands for a kill: nothing of the command runs after it."""
 
