@@ -1,4 +1,4 @@
-"""The command that makes a run again, from its record."""
+"""The commands that make a run again, from its record, and that go on with one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def command_again(workspace: Workspace, record: dict[str, Any]) -> str:
         return _derived(record)
     if PSEUDO in record:
         made = record[PSEUDO]
-        return _make("pseudo", record, {"RUN": made["from"], "CONFIDENCE": made["confidence"]})
+        return make_command(
+            "pseudo", record["competition"], {"RUN": made["from"], "CONFIDENCE": made["confidence"]}
+        )
     network, asked = record["network"], dict(record["asked"])
     values = {
         "CONV": network["conv"],
@@ -43,11 +45,7 @@ def command_again(workspace: Workspace, record: dict[str, Any]) -> str:
         "WEIGHTS": _weights(workspace, record),
         "SET": " ".join(f"{name}={value}" for name, value in {**changed(record), **asked}.items()),
     }
-    usual = Settings()
-    chosen = {
-        name: value for name, value in values.items() if value != getattr(usual, name.lower())
-    }
-    return _make("train", record, chosen)
+    return make_command("train", record["competition"], values)
 
 
 def changed(record: dict[str, Any]) -> dict[str, Any]:
@@ -90,17 +88,20 @@ def _size(workspace: Workspace, record: dict[str, Any]) -> int:
 
 
 def _derived(record: dict[str, Any]) -> str:
-    choices = record["refinement"]
+    choices, slug = record["refinement"], record["competition"]
     names = ",".join(source["run"] for source in record[MADE_FROM])
     if choices["kind"] != "blend":
-        return _make(_TARGETS[choices["kind"]], record, {"RUN": names})
+        return make_command(_TARGETS[choices["kind"]], slug, {"RUN": names})
     how = {} if choices["how"] == "greedy" else {"BLEND": choices["how"]}
-    return _make("blend", record, {"RUNS": names, **how})
+    return make_command("blend", slug, {"RUNS": names, **how})
 
 
-def _make(target: str, record: dict[str, Any], values: dict[str, Any]) -> str:
-    pairs = {"COMPETITION": record["competition"], **values}
-    if pairs["COMPETITION"] == Settings().competition:
-        del pairs["COMPETITION"]
-    words = [f"{name}={shlex.quote(str(value))}" for name, value in pairs.items()]
+def make_command(target: str, competition: str, values: dict[str, Any]) -> str:
+    """`make` of the target, with the variables that are not as usual."""
+    usual, pairs = Settings(), {"COMPETITION": competition, **values}
+    words = [
+        f"{name}={shlex.quote(str(value))}"
+        for name, value in pairs.items()
+        if value != getattr(usual, name.lower(), None)
+    ]
     return " ".join(["make", target, *words])

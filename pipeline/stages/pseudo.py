@@ -21,6 +21,7 @@ from pipeline.data.cache import TensorCache, load_cache
 from pipeline.errors import ConfigError
 from pipeline.refine.gain import gain_of, gain_text
 from pipeline.refine.refinement import Problem
+from pipeline.stages.again import make_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say
 from pipeline.stages.decisions import make_executable
@@ -175,5 +176,8 @@ def _tell_gain(run: Run, base: Member, competition: Competition) -> None:
     run.record["gain"] = gain
     write_json(run.folder / RECORD, run.record)
     say("pseudo", gain_text(gain))
-    advice = f"upload it with: make submit RUN={run.folder.name}"
-    say("pseudo", f"keep {base.name}" if gain["verdict"] == "worse" else advice)
+    command = make_command("submit", competition.slug, {"RUN": run.folder.name})
+    say(
+        "pseudo",
+        f"keep {base.name}" if gain["verdict"] == "worse" else f"upload it with: {command}",
+    )

@@ -16,6 +16,7 @@ from pipeline.refine.deciding import Deciding
 from pipeline.refine.gain import gain_text
 from pipeline.refine.plots import plot_blend, plot_decision, plot_reliability
 from pipeline.refine.temperature import Temperature
+from pipeline.stages.again import make_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.derive import Derived, Fresh, derive
@@ -147,6 +148,9 @@ def _told(stage: str, made: Derived) -> Path:
     gain, state = made.record["gain"], "done" if made.is_new else "up to date"
     say(stage, f"{state}: {made.folder} ({cv_text(made.record['cv'])}, nested)")
     say(stage, gain_text(gain))
-    advice = f"upload it with: make submit RUN={made.folder.name}"
-    say(stage, f"keep {gain['over']}" if gain["verdict"] == "worse" else advice)
+    command = make_command("submit", made.record["competition"], {"RUN": made.folder.name})
+    say(
+        stage,
+        f"keep {gain['over']}" if gain["verdict"] == "worse" else f"upload it with: {command}",
+    )
     return made.folder

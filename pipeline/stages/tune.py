@@ -28,6 +28,7 @@ from pipeline.errors import BudgetError, ConfigError
 from pipeline.metrics import lower_is_better, score
 from pipeline.refine.plots import plot_trials
 from pipeline.refine.space import own_values, suggest
+from pipeline.stages.again import make_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.decisions import decide
@@ -328,8 +329,11 @@ def _report(search: _Search) -> Path:
     say("tune", "a best of many on one fold flatters itself: cross-validate it before you trust it")
     if recipe != search.recipe:
         say("tune", f"SET='{_changed(search.recipe, recipe)}'")
-    say("tune", f"saved: make train RECIPE={search.folder / BEST}")
-    return search.folder / BEST
+    best_file, record = search.folder / BEST, search.base.record
+    network = {"CONV": record["network"]["conv"], "MODEL": record["network"]["model"]}
+    command = make_command("train", record["competition"], {**network, "RECIPE": best_file})
+    say("tune", f"saved: {command}")
+    return best_file
 
 
 def _was_pruned(trial: optuna.trial.FrozenTrial) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from pipeline.stages.again import command_again, fold_seed
+from pipeline.stages.again import command_again, fold_seed, make_command
 from pipeline.training.recipes import make_recipe
 from pipeline.workspace import Workspace
 
@@ -72,3 +72,10 @@ def test_a_run_on_pseudo_labels_names_the_run_that_gave_them(tmp_path):
     again = command_again(Workspace(root=tmp_path), made)
 
     assert again == "make pseudo COMPETITION=pets RUN=subkernel-1 CONFIDENCE=0.9"
+
+
+def test_what_follows_a_run_names_its_competition_unless_that_is_the_default():
+    values = {"CONV": "subkernel", "RUN": "a"}
+
+    assert make_command("submit", "pets", values) == "make submit COMPETITION=pets RUN=a"
+    assert make_command("submit", "dog-vs-cat-vs-bird", values) == "make submit RUN=a"

@@ -323,7 +323,10 @@ def test_a_budget_that_no_session_has(checkout: Checkout, budget: str) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [({"run": "best"}, "by `make submit RUN=best`"), ({"launch": "ddp"}, "GPUs train a fold each")],
+    [
+        ({"run": "best"}, "by `make submit COMPETITION=digits RUN=best`"),
+        ({"launch": "ddp"}, "GPUs train a fold each"),
+    ],
 )
 def test_what_no_kernel_does_is_refused(
     server: FaultServer, checkout: Checkout, setting: dict[str, str], words: str

@@ -59,7 +59,7 @@ def test_a_blend_is_scored_nested_and_goes_through_submission_and_upload(
     run_until("submit", refinery.with_run(folder.name))
     print_ledger(refinery.settings.workspace)
     printed = capsys.readouterr().out
-    assert f"upload it with: make submit RUN={folder.name}" in printed
+    assert f"upload it with: make submit COMPETITION=digits RUN={folder.name}" in printed
     assert "private 0." in printed
     assert f"digits       {folder.name}" in printed
     assert blend(refinery.settings, ",".join(refinery.runs), "greedy") == folder

@@ -146,7 +146,7 @@ def swept(
 
     monkeypatch.setattr("pipeline.stages.sweep.train_all", train_nothing)
     monkeypatch.setattr("pipeline.stages.sweep.prepared", lambda _: nullcontext((None,) * 3))
-    sweep(Settings(), ["subkernel", "separable", "subkernel"], seeds)
+    sweep(Settings(competition="digits"), ["subkernel", "separable", "subkernel"], seeds)
     return trained
 
 
@@ -164,7 +164,7 @@ def test_the_better_run_is_advised_in_the_direction_of_the_metric(
 ) -> None:
     swept(monkeypatch, metric)
 
-    assert f"upload one with: make submit RUN={best}" in capsys.readouterr().out
+    assert f"upload one with: make submit COMPETITION=digits RUN={best}" in capsys.readouterr().out
 
 
 def test_what_is_named_twice_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
