@@ -115,8 +115,9 @@ def _check_offered(competition: str, choice: HostChoice) -> None:
     if competition not in offered:
         raise ConfigError(
             f"{choice.reason}, which has no competition {competition!r}; choose from "
-            f"{', '.join(offered)}, set Kaggle credentials to reach kaggle.com, or put the "
-            f"files into data/{competition}/raw/ yourself"
+            f"{', '.join(offered)}, set Kaggle credentials to reach kaggle.com, or, without any "
+            f"host, put the files into data/{competition}/raw/ yourself and run "
+            f"`make submission COMPETITION={competition}`"
         )
 
 

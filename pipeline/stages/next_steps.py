@@ -16,7 +16,7 @@ from pipeline.host.lifecycle import available_competitions
 from pipeline.metrics.decisions import decision_of
 from pipeline.stages.chain import STAGES
 from pipeline.stages.download import raw_state
-from pipeline.stages.hosts import choose_host
+from pipeline.stages.hosts import HostChoice, choose_host
 from pipeline.stages.members import finished_record
 from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.preprocess import describe, submission_form
@@ -92,13 +92,23 @@ def _download(settings: Settings) -> Step:
     if state == "downloaded":
         return Step("download", "up to date", str(raw))
     choice = choose_host(host)
-    where = "kaggle.com" if choice.name == "kaggle" else "the local competition host"
-    if choice.name == "local" and settings.competition not in available_competitions():
-        offered = ", ".join(available_competitions())
-        text = f"{where} has no competition {settings.competition!r}; it has {offered}"
-        return Step("download", "refused", text)
+    if refusal := _not_offered(settings.competition, choice):
+        return Step("download", "refused", refusal)
+    where = _title(choice)
     replaced = ", replacing the files of another host" if state == "other host" else ""
     return Step("download", "to do", f"from {where} into {raw}{replaced}")
+
+
+def _title(choice: HostChoice) -> str:
+    return "kaggle.com" if choice.name == "kaggle" else "the local competition host"
+
+
+def _not_offered(competition: str, choice: HostChoice) -> str | None:
+    """Why the host cannot have the competition, as far as is known without asking it."""
+    offered = available_competitions()
+    if choice.name == "kaggle" or competition in offered:
+        return None
+    return f"{_title(choice)} has no competition {competition!r}; it has {', '.join(offered)}"
 
 
 def _train(settings: Settings, competition: Competition, cache: Path) -> tuple[Path, Step]:
@@ -142,10 +152,12 @@ def _submission(folder: Path, form: SubmissionForm) -> Step:
 
 def _submit(settings: Settings, folder: Path, form: SubmissionForm, host: str) -> Step:
     workspace, choice = settings.workspace, choose_host(host)
-    where = "kaggle.com" if choice.name == "kaggle" else "the local competition host"
+    where = _title(choice)
     candidate = read_candidate(settings.competition, folder, form)
     earlier = uploaded_as(workspace, candidate, choice.instance)
     if earlier is None or settings.force:
+        if refusal := _not_offered(settings.competition, choice):
+            return Step("submit", "refused", refusal)
         return Step("submit", "to do", f"upload {candidate.csv} to {where}")
     if UploadNote(workspace, settings.competition, earlier.instance).exists():
         text = f"ask {where} whether an upload that was begun arrived; upload only if it did not"

@@ -266,8 +266,13 @@ def test_killed_download_looks_unfinished_and_is_continued(
 
 
 def test_unknown_competition_names_the_known_ones(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match=r"no competition 'titanic'; choose from .*digits"):
+    with pytest.raises(
+        ConfigError, match=r"no competition 'titanic'; choose from .*digits"
+    ) as told:
         download(workspace, "titanic", "auto")
+    assert "data/titanic/raw/ yourself and run `make submission COMPETITION=titanic`" in str(
+        told.value
+    )
 
 
 @pytest.mark.parametrize("slug", ["../digits", "a b", "", ".hidden", "digits/raw"])

@@ -74,6 +74,17 @@ def test_what_must_fail_is_said_to_fail(tmp_path: Path) -> None:
         status(replace(elsewhere, conv="nonsense"))
 
 
+def test_an_upload_to_a_host_without_the_competition_is_said_to_fail(
+    submitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.next_steps.available_competitions", lambda: ["mnist"])
+
+    found = status(replace(DIGITS.with_root(submitted), force=True))
+
+    assert states(found) == [*["up to date"] * 5, "refused"]
+    assert told(found, "submit").endswith("has no competition 'digits'; it has mnist")
+
+
 def test_after_submit_everything_is_up_to_date_and_nothing_was_touched(
     submitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
