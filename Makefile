@@ -43,6 +43,12 @@ OPTIONS = --competition '$(COMPETITION)' --conv '$(CONV)' --model '$(MODEL)' --r
 	--weights '$(WEIGHTS)' --host '$(HOST)' --execution '$(EXECUTION)' --set '$(SET)' \
 	--budget '$(BUDGET)' --launch '$(LAUNCH)' --run '$(RUN)' $(if $(FORCE:0=),--force)
 
+# A misspelt variable would be ignored, and the command done with the default.
+KNOWN := $(shell sed -n 's/^\([A-Z_]*\) [?:]*=.*/\1/p' $(MAKEFILE_LIST))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(filter-out $(KNOWN),$(GIVEN))
+$(if $(UNKNOWN),$(error $(firstword $(UNKNOWN)) is no variable; make help lists them))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup download preprocess train predict submission submit export lr-find audit report status verify sweep calibrate thresholds blend pseudo tune select push kernels weights ledger summary profile bench reproduce host test soak lint types pins
 

@@ -24,6 +24,20 @@ def test_a_switch_set_to_zero_is_off(target: str, switch: str, option: str) -> N
         assert (option in commands(target, f"{switch}={value}").split()) is expected
 
 
+def test_a_misspelt_variable_is_refused() -> None:
+    told = subprocess.run(
+        ["make", "--dry-run", "submit", "COMPETITON=digits", "CONV=separable"],
+        check=False,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+
+    assert told.returncode == 2
+    assert "COMPETITON is no variable; make help lists them" in told.stderr
+    assert told.stdout == ""
+
+
 def commands(*arguments: str) -> str:
     """What make would run."""
     dry = ["make", "--dry-run", *arguments]
