@@ -116,7 +116,9 @@ def test_repeated_ids_and_empty_labels(table):
     put(table, "train.csv", "id,label\n1e3,cat\n0001,dog\n0002,cat\n0001,cat\n")
     assert "1 ids repeat an earlier one, first '0001'" in refused(table)
     put(table, "train.csv", "id,label\n1e3,cat\n0001,\n0002,dog\n")
-    assert "1 training images have an empty label, first id '0001'" in refused(table)
+    told = refused(table)
+    assert "1 training images have an empty label, first id '0001'" in told
+    assert "set `[data] label_separator` where images may have several labels or none" in told
     put(table, "train.csv", "id,label\n1e3,cat\n0001,dog\n0002,cat\n")
     put(table, "sample_submission.csv", "id,label\n0010,cat\n0010,cat\n")
     assert "repeat an earlier one, first '0010'" in refused(

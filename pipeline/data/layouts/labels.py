@@ -66,7 +66,8 @@ def _check_no_empty_label(labels: Sequence[str], ids: Sequence[str]) -> None:
     if empty:
         raise DataError(
             f"{len(empty)} training images have an empty label, first id {empty[0]!r}; "
-            "fill it in or remove the row"
+            "fill it in, remove the row, or set `[data] label_separator` where images may have "
+            "several labels or none"
         )
 
 
