@@ -114,4 +114,6 @@ def _remedy(failure: Failure, endpoint: Endpoint) -> str:
         return "too many requests: wait some minutes and rerun"
     if failure.kind == "connection" and endpoint.name == "kaggle":
         return "check the network and rerun"
+    if failure.kind == "http" and failure.status == 400:
+        return "mend what the answer names and rerun; nothing was changed here"
     return "rerun; nothing was changed here"

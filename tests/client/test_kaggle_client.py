@@ -109,7 +109,11 @@ def test_hidden_private_score_is_none(client: KaggleClient, server: FaultServer)
         (refuse(401), CredentialsError, "refused its own user's key"),
         (refuse(403, "rules"), AccessError, f"rules {USERNAME} digits accept` and rerun"),
         (refuse(404), ConfigError, "no competition 'digits'"),
-        (refuse(400, "odd request"), HostError, "HTTP 400: odd request"),
+        (
+            refuse(400, "odd request"),
+            HostError,
+            "HTTP 400: odd request); mend what the answer names",
+        ),
         (refuse(500, "broken"), HostError, "HTTP 500: broken"),
         (lambda handler: handler.send_json({"message": ["busy"]}, 500), HostError, "['busy']"),
         (send_page(502), HostError, "HTTP 502: Bad Gateway"),

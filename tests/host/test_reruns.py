@@ -120,7 +120,10 @@ def test_files_are_refused_until_the_competition_takes_them(host: Host, tmp_path
     command = ("competitions", "submit", "digits", "-f", str(path), "-m", "mine")
     refused = user.kaggle(*command)
     assert refused.returncode == 1
-    assert "is a code competition: submit a version of a kernel" in refused.stderr
+    assert (
+        "is a code competition: submit a version of a kernel (make push VIA=kernel, "
+        in refused.stderr
+    )
     admin = [sys.executable, "-m", "pipeline.host", "--state", str(host.state)]
     subprocess.run([*admin, "code", "digits", "off"], check=True)
     assert user.kaggle(*command).returncode == 0

@@ -189,7 +189,8 @@ def _refuse_file(contest: Contest) -> None:
         raise HTTPException(
             400,
             f"'{contest.slug}' is a code competition: submit a version of a kernel "
-            "(kaggle competitions submit -k OWNER/SLUG -v VERSION -f FILE)",
+            "(make push VIA=kernel, or "
+            "kaggle competitions submit -k OWNER/SLUG -v VERSION -f FILE)",
         )
 
 
