@@ -14,10 +14,11 @@ from pipeline.stages.hosts import check_slug
 from pipeline.stages.launchers import launcher
 from pipeline.stages.lock import only_command
 from pipeline.stages.lr_find import lr_find
-from pipeline.stages.members import finished_run
+from pipeline.stages.members import find_run, finished_run
 from pipeline.stages.predict import predict
 from pipeline.stages.preprocess import preprocess, resolve, submission_form
 from pipeline.stages.settings import Settings, check_settings
+from pipeline.stages.starting_weights import named_weights
 from pipeline.stages.submission import submission
 from pipeline.stages.submit import submit
 from pipeline.stages.train import train
@@ -64,9 +65,18 @@ def prepared(settings: Settings) -> Iterator[tuple[Competition, Path, str]]:
     """
     workspace = settings.workspace
     with _definition(settings) as definition:
+        _check_files(settings)
         host = download(workspace, settings.competition, settings.host)
         cache = preprocess(workspace, definition)
         yield resolve(workspace, definition, cache), cache, host
+
+
+def _check_files(settings: Settings) -> None:
+    """Fail on a run or weights that are not there before anything is downloaded."""
+    if settings.run:
+        find_run(settings.workspace, settings.competition, settings.run)
+    if settings.weights not in {"auto", "none"}:
+        named_weights(settings.weights)
 
 
 @contextmanager

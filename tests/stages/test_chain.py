@@ -14,7 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.host.state import STATE_VARIABLE
+from pipeline.stages.chain import run_until
+from pipeline.stages.settings import Settings
 from tests.stages.commands import (
     REPOSITORY,
     Command,
@@ -35,6 +38,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A checkout in which digits was submitted once."""
     root = tmp_path_factory.mktemp("checkout")
     return root, run_pipeline(root, "submit", *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"run": "a"}, "RUN='a' is no run"),
+        ({"weights": "a.safetensors"}, "WEIGHTS='a.safetensors'"),
+    ],
+)
+def test_what_is_named_and_not_there_is_refused_before_a_download(
+    tmp_path: Path, setting: dict[str, str], words: str
+) -> None:
+    settings = Settings(competition="digits", host="local", root=tmp_path, **setting)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match=words):
+        run_until("train", settings)
+    assert not settings.workspace.competition("digits").exists()
 
 
 def ledger(root: Path) -> list[dict[str, object]]:
