@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.native_norm import native_norms_problem
 from pipeline.training.compilation import compile_decision
 from pipeline.training.cpu import keep_freed_memory, usable_threads
-from pipeline.training.precision import DTYPES, convs_on_single_pixels, cpu_precision, precision_for
+from pipeline.training.precision import DTYPES, convs_on_tiny_images, cpu_precision, precision_for
 
 DEVICES = ("auto", "cpu", "cuda")
 _ASKED = "asked for"
@@ -175,13 +175,14 @@ def for_network(
     """
     if execution.device != "cpu" or execution.precision != "bf16" or "precision" in asked:
         return execution
-    convs = convs_on_single_pixels(model, images)
+    convs = convs_on_tiny_images(model, images)
     if not convs:
         return execution
     reason = (
-        f"{len(convs)} convolutions see single pixels, first {convs[0]}; in bf16 CPUs get wrong"
+        f"{len(convs)} convolutions see images half their kernel's size or less, first {convs[0]}; "
+        "in bf16 CPUs get wrong gradients"
     )
-    reasons = {**execution.reasons, "precision": f"{reason} gradients"}
+    reasons = {**execution.reasons, "precision": reason}
     return replace(execution, precision="fp32", reasons=reasons)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,11 +36,12 @@ def cpu_precision() -> tuple[str, str]:
     return "fp32", "the CPU does not report bf16 arithmetic"
 
 
-def convs_on_single_pixels(model: nn.Module, images: Tensor) -> list[str]:
-    """The paths of the convolutions that see single pixels, padded to their kernel's size.
+def convs_on_tiny_images(model: nn.Module, images: Tensor) -> list[str]:
+    """The paths of the convolutions whose kernel is at least twice as long as a side of its image.
 
-    torch 2.15's CPU library computes their bf16 weight gradients from memory that it has not
-    written (seen on an AMD EPYC with avx512_bf16): sometimes they are right, sometimes not numbers.
+    As 3 x 3 is on single pixels, and on rows of them. torch 2.15's CPU library computes their bf16
+    weight gradients from memory that it has not written (seen on an AMD EPYC with avx512_bf16):
+    sometimes they are right, sometimes not numbers.
 
     Args:
         model: in training or not; it stays as it is.
@@ -49,7 +51,7 @@ def convs_on_single_pixels(model: nn.Module, images: Tensor) -> list[str]:
 
     def look(path: str) -> Any:
         def note(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if inputs[0].shape[2:].numel() == 1 and _is_padded(conv):
+            if _is_tiny(inputs[0].shape[2:], conv):
                 found.append(path)
 
         return note
@@ -71,5 +73,6 @@ def _is_conv(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d | KernelConv)
 
 
-def _is_padded(conv: Any) -> bool:
-    return any(length > 1 for length in conv.kernel_size)
+def _is_tiny(spatial: Sequence[int], conv: Any) -> bool:
+    sides = zip(spatial, conv.kernel_size, conv.dilation, strict=True)
+    return any(2 * side <= dilation * (kernel - 1) + 1 for side, kernel, dilation in sides)

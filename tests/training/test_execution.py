@@ -147,21 +147,28 @@ def test_native_norms_asked_for_without_a_compiler_are_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("model", "side", "precision"),
-    [("nntrain-cnn", 8, "fp32"), ("nntrain-cnn", 64, "bf16"), ("resnet18", 20, "fp32")],
+    ("model", "sides", "precision"),
+    [
+        ("nntrain-cnn", (8, 8), "fp32"),
+        ("nntrain-cnn", (28, 28), "bf16"),
+        ("nntrain-cnn", (64, 64), "bf16"),
+        ("resnet18", (20, 20), "fp32"),
+        ("resnet18", (64, 16), "fp32"),
+        ("resnet18", (16, 64), "fp32"),
+    ],
 )
-def test_bf16_is_left_where_a_convolution_sees_single_pixels(
-    model: str, side: int, precision: str
+def test_bf16_is_left_where_a_convolution_sees_single_pixels_or_a_row_of_them(
+    model: str, sides: tuple[int, int], precision: str
 ) -> None:
     """There the CPU library's weight gradients are now and then not numbers."""
     net = ImageClassifier(make_model(model, "subkernel", 1, 10, 0.0), torch.ones(1), torch.ones(1))
-    images = torch.zeros(2, side, side, 1, dtype=torch.uint8)
+    images = torch.zeros(2, *sides, 1, dtype=torch.uint8)
     bf16 = choose_execution("cpu", asked={"precision": "bf16"})
 
     chosen = for_network(bf16, net, images, asked={})
 
     assert chosen.precision == precision
-    assert ("single pixels" in chosen.reasons["precision"]) == (precision == "fp32")
+    assert ("half their kernel's size" in chosen.reasons["precision"]) == (precision == "fp32")
     assert for_network(bf16, net, images, asked={"precision": "bf16"}) == bf16
 
 
