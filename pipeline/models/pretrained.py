@@ -139,8 +139,8 @@ def _differs_in(one: Tensor, other: Tensor, dimension: int) -> bool:
 def _for_channels(kernel: Tensor, channels: int) -> Tensor:
     from timm.models import adapt_input_conv  # seconds to import, for weights alone
 
-    adapted: Tensor = adapt_input_conv(channels, kernel)
-    return adapted
+    planar: Tensor = adapt_input_conv(channels, kernel.reshape(*kernel.shape[:2], -1, 1))
+    return planar.reshape(len(kernel), channels, *kernel.shape[2:])
 
 
 def _shape(tensors: dict[str, Tensor], key: str) -> str:

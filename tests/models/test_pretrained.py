@@ -103,6 +103,20 @@ def test_the_first_convolution_is_fitted_to_other_channels(
     torch.testing.assert_close(net(grey.expand(-1, channels, -1, -1)), expected)
 
 
+@pytest.mark.parametrize("conv", ["subkernel", "channel-selection", "bottleneck"])
+def test_so_are_the_factors_of_a_first_convolution(tmp_path: Path, conv: str) -> None:
+    before = make_model("nntrain-cnn", conv, 3, 10, 0.0).eval()
+    net = make_model("nntrain-cnn", conv, 1, 10, 0.0, weights_of(before, tmp_path)).eval()
+    grey = torch.randn(2, 1, 28, 28)
+    torch.testing.assert_close(net(grey), before(grey.expand(-1, 3, -1, -1)))
+
+
+def test_a_filter_for_each_of_other_channels_is_refused(tmp_path: Path) -> None:
+    path = weights_of(make_model("nntrain-cnn", "separable", 3, 10, 0.0), tmp_path)
+    with pytest.raises(DataError, match=r"first 'features.0.depth' \(3 x 1 x 3 x 3 there, 1 x 1"):
+        make_model("nntrain-cnn", "separable", 1, 10, 0.0, path)
+
+
 def test_swapped_convolutions_start_closest_to_the_published_kernels(
     tmp_path: Path, published: nn.Module
 ) -> None:
