@@ -28,12 +28,23 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = (
 
 def is_library_model(name: str) -> bool:
     """Whether torchvision has a ResNet of that name, or timm a model."""
-    return is_torchvision_model(name) or timm.is_model(timm_name(name))
+    return is_torchvision_model(name) or _is_timm_model(timm_name(name))
+
+
+def _is_timm_model(name: str) -> bool:
+    if not timm.is_model(name):
+        return False
+    try:
+        timm.models.get_pretrained_cfg(name)
+    except RuntimeError:  # weights, which stand behind a dot, that this architecture does not have
+        return False
+    return True
 
 
 def close_names(name: str) -> list[str]:
     """The timm models whose names resemble `name`, best first."""
-    return get_close_matches(timm_name(name), timm.list_models(), n=5)
+    names = timm.list_pretrained() if "." in name else timm.list_models()
+    return get_close_matches(timm_name(name), names, n=5)
 
 
 def library_shape(name: str) -> tuple[int, ...]:

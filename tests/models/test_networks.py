@@ -112,6 +112,8 @@ def test_unknown_model_lists_the_choices_and_what_was_meant():
         make_model("resnet15", "subkernel", 3, 3, 0.0)
     with pytest.raises(ConfigError, match="did you mean timm's efficientnet_b8"):
         example_shape("efficientnet_b9")
+    with pytest.raises(ConfigError, match=r"'resnet18.a1_in2k' is unknown.* resnet18.a1_in1k"):
+        example_shape("resnet18.a1_in2k")
 
 
 @pytest.mark.parametrize("name", ["vbnet", "conv-layer3d"])
