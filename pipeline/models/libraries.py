@@ -11,6 +11,7 @@ import torchvision
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
+from pipeline.errors import ConfigError
 from pipeline.models.normalisation import Normalisation
 from pipeline.models.pretrained import load_weights
 from pipeline.models.swap import swap_convs
@@ -106,13 +107,17 @@ def _torchvision_resnet(name: str, in_channels: int, classes: int, dropout: floa
 
 
 def _timm_model(name: str, **options: Any) -> nn.Module:
-    """For images of any size where the architecture can take them."""
+    """For images of any size where the architecture can take them.
+
+    Raises:
+        ConfigError: it has no dropout or no classes to choose, as timm's encoders have not.
+    """
     for any_size in _ANY_SIZE:
         try:
             network: nn.Module = timm.create_model(name, **options, **any_size)
         except TypeError as err:  # raised at once by the families that lack an option
             if not any(option in str(err) for option in any_size):
-                raise
+                raise ConfigError(f"timm's {name} is no classifier ({err})") from err
         else:
             return network
     raise AssertionError("no options at all cannot be the wrong ones")

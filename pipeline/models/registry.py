@@ -117,10 +117,11 @@ def check_classifier(name: str) -> None:
 
 
 def check_images(name: str, shape: tuple[int, int, int]) -> None:
-    """Make sure that the network takes images of `shape` (C, H, W); nothing is computed.
+    """Make sure that the network classifies images of `shape` (C, H, W); nothing is computed.
 
     Raises:
-        ConfigError: it has no such name, or it was made for larger or for other images.
+        ConfigError: it has no such name, was made for larger or for other images, or gives no
+            logits, as timm's encoders do not.
     """
     check_classifier(name)
     channels, height, width = shape
@@ -128,7 +129,7 @@ def check_images(name: str, shape: tuple[int, int, int]) -> None:
         network = make_model(name, "subkernel", channels, classes=2, dropout=0.0)
         images = torch.empty(2, *shape)
     try:
-        compose_kernels(network).eval()(images)
+        logits = compose_kernels(network).eval()(images)
     except NotImplementedError:
         return  # an operation without a meta form: only the real run can tell
     except (AssertionError, RuntimeError, ValueError) as err:
@@ -138,6 +139,11 @@ def check_images(name: str, shape: tuple[int, int, int]) -> None:
             f"made for {' x '.join(map(str, example_shape(name)))}: choose SIZE, or size in the "
             "competition's definition, or another network"
         ) from err
+    if logits.shape != (2, 2):
+        raise ConfigError(
+            f"MODEL={name!r} is no classifier: for 2 images and 2 classes it gives "
+            f"{' x '.join(map(str, logits.shape))} numbers; choose another network"
+        )
 
 
 def model_module(name: str) -> str:

@@ -130,6 +130,13 @@ def test_images_too_small_for_a_network_are_refused_before_training():
         check_images("test_maxvit", (3, 32, 32))
 
 
+def test_an_encoder_without_a_classifier_is_refused_before_training():
+    with pytest.raises(ConfigError, match=r"no classifier: for 2 images.* gives 2 x 1 x 1024 num"):
+        check_images("qwen3_vit_88m_enc", (3, 32, 32))
+    with pytest.raises(ConfigError, match=r"gemma4_vit_167m_enc is no classifier \(.*drop_rate"):
+        check_images("gemma4_vit_167m_enc", (3, 32, 32))
+
+
 @pytest.mark.parametrize("name", [*model_names(), "resnet18", "test_vit"])
 def test_the_defining_module_can_be_imported(name):
     with torch.device("meta"):
