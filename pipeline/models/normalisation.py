@@ -16,6 +16,8 @@ from pipeline.errors import DataError
 # One key, since safetensors writes several in an order that changes from run to run.
 _METADATA = "normalisation"
 _WHITE = 255
+# Of a person's numbers, less was meant for colours from 0 to 1; measured ones may be smaller.
+_LEAST_GIVEN, _LEAST_MEASURED = 1, 1e-6
 
 
 class Normalisation(NamedTuple):
@@ -47,17 +49,19 @@ def stored_normalisation(path: Path) -> Normalisation | None:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA)
             if text is not None:
-                return _checked(text, path)
+                return _checked(text, path, _LEAST_GIVEN)
             if not {"mean", "scale"} <= set(file.keys()):
                 return None
             mean, scale = file.get_tensor("mean"), file.get_tensor("scale")
     except (OSError, SafetensorError) as err:
         reason = " ".join(str(err).split())
         raise DataError(f"{path} is no safetensors file ({reason}); make it again") from err
-    return _checked(json.dumps({"mean": mean.tolist(), "std": (1 / scale).tolist()}), path)
+    text = json.dumps({"mean": mean.tolist(), "std": (1 / scale).tolist()})
+    return _checked(text, path, _LEAST_MEASURED)
 
 
-def _checked(text: str, path: Path) -> Normalisation:
+def _checked(text: str, path: Path, least: float) -> Normalisation:
+    """The normalisation in the text, whose deviations are `least` or more."""
     try:
         values = json.loads(text)
         found = Normalisation(_numbers(values["mean"]), _numbers(values["std"]))
@@ -67,8 +71,8 @@ def _checked(text: str, path: Path) -> Normalisation:
         raise _wrong(path, text, f"{len(found.mean)} means and {len(found.std)} deviations")
     if not all(0 <= value <= _WHITE for value in found.mean):
         raise _wrong(path, text, "a mean is outside 0 to 255")
-    if not all(1 <= value <= _WHITE for value in found.std):
-        raise _wrong(path, text, "a deviation is outside 1 to 255")
+    if not all(least <= value <= _WHITE for value in found.std):
+        raise _wrong(path, text, f"a deviation is outside {least:g} to {_WHITE}")
     return found
 
 

@@ -9,9 +9,11 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from pipeline.errors import DataError
 from pipeline.models import ImageClassifier, make_model
+from pipeline.models.classifier import channel_statistics
 from pipeline.models.libraries import library_normalisation
 from pipeline.models.normalisation import Normalisation
 from pipeline.models.registry import weights_normalisation
@@ -78,6 +80,19 @@ def test_the_weights_of_a_runs_fold_are_taken_with_their_normalisation(
     assert net.state_dict().keys() == trained.net.state_dict().keys()
     for key, value in trained.net.state_dict().items():
         assert torch.equal(net.state_dict()[key], value)
+
+
+def test_images_of_few_shades_have_a_small_deviation_that_their_weights_keep(
+    tmp_path: Path,
+) -> None:
+    """Such as masks with values of 0 and 1."""
+    images = (torch.arange(2 * 8 * 8).reshape(2, 8, 8, 1) % 2).to(torch.uint8)
+    mean, std = channel_statistics(images)
+    trained = ImageClassifier(nn.Linear(1, 4), mean, std)
+    path = tmp_path / "weights.safetensors"
+    save_file(trained.state_dict(), path)
+
+    assert weights_normalisation("resnet14", path, 1) == Normalisation((0.5,), (0.5,))
 
 
 @pytest.mark.parametrize(
