@@ -15,8 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.optim.adam import adam
 
+from pipeline.convs import KernelConv
+from pipeline.models.pretrained import classifier_parameters
 from pipeline.training.update_rules import UpdateRule, first_moments
 
 SQUARE_DECAY = 0.999
@@ -30,6 +33,7 @@ SMALLEST_NORM = 1e-7
 SMALLEST_ENTRY = 1e-18
 # A semi-orthogonal matrix has entries of root mean square 1 / √longer side, Adam's update 0.2.
 ADAM_RMS = 0.2
+_LAYERS = (nn.Linear, _ConvNd, KernelConv)
 
 
 class Muon(UpdateRule):
@@ -115,8 +119,11 @@ def _is_wide(matrix: Tensor) -> bool:
 def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
     """The weights that map hidden channels to hidden channels: those that Muon is for.
 
-    Not the first and the last weight, which meet pixels and classes, and not depthwise filters,
-    which map no channel to another.
+    Not the first and the last layer's, which meet pixels and classes, not depthwise filters, which
+    map no channel to another, and not what is no layer's, such as tokens and tables of positions.
     """
-    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    return {p for p in weights[1:-1] if min(p.shape[:2]) > 1}
+    layers = [part for part in model.modules() if isinstance(part, _LAYERS)]
+    weights = [p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1]
+    learning = [p for p in weights if p.requires_grad]
+    hidden = {p for p in learning[1:-1] if min(p.shape[:2]) > 1}
+    return hidden - classifier_parameters(model)
