@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pipeline.artifacts import resumable_folder, sha256_of, unfinished_folder, write_whole
 from pipeline.convs import apply_executions
@@ -143,8 +144,7 @@ def _write_results(
     run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
 ) -> None:
     model = state.trained()
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    save_file(_apart(model.state_dict()), folder / WEIGHTS)
     probabilities = predict_probabilities(
         model,
         fold_data.images,
@@ -156,3 +156,9 @@ def _write_results(
     )
     ids = [data.train.ids[row] for row in fold_data.valid.tolist()]
     write_probabilities(folder / OUT_OF_FOLD, probability_table(ids, probabilities, data.classes))
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous copies: safetensors takes no two that share memory, as of a layer used twice."""
+    whole = torch.contiguous_format
+    return {name: value.clone(memory_format=whole) for name, value in tensors.items()}

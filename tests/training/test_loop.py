@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch.nn.utils import parameters_to_vector
 
 from pipeline.errors import ConfigError
+from pipeline.models import ImageClassifier
 from pipeline.stages.train import ENGINE_VERSION
 from pipeline.training.augment import fixed_view, take
 from pipeline.training.batches import FoldData, epoch_batches, valid_batches
@@ -19,7 +20,7 @@ from pipeline.training.deadline import Deadline
 from pipeline.training.loop import evaluate, train_fold
 from pipeline.training.predict import SHIFTS, predict_probabilities
 from pipeline.training.recipes import Recipe
-from pipeline.training.run import CHECKPOINT
+from pipeline.training.run import CHECKPOINT, WEIGHTS, Network
 from pipeline.training.start import start_training
 from pipeline.training.step import plain_step
 from pipeline.training.tables import read_probabilities
@@ -43,6 +44,32 @@ def test_a_fold_learns_digits_and_leaves_its_artefacts(tmp_path, digits):
         "weights.safetensors",
     ]
     assert run.missing_folds() == [1, 2, 3]
+
+
+class Twice(torch.nn.Module):
+    """A network that has one layer under two names, as timm's CoaT has."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.second = torch.nn.Linear(64, 64)
+        self.head = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x.flatten(1)).relu()).relu())
+
+
+def test_a_layer_that_is_used_twice_is_saved_under_both_names(tmp_path, digits, monkeypatch):
+    monkeypatch.setattr(Network, "build", lambda self, mean, std, weights=None: twice(mean, std))
+
+    def twice(mean, std):
+        return ImageClassifier(Twice(), mean, std)
+
+    run = make_run(tmp_path, digits, epochs=1)
+    train(run, digits)
+
+    saved = load_file(run.fold(0) / WEIGHTS)
+    assert torch.equal(saved["net.first.weight"], saved["net.second.weight"])
+    assert run.network.load(run.fold(0)).net.first.weight.equal(saved["net.first.weight"])
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path, digits):
