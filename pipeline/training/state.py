@@ -116,10 +116,10 @@ class TrainingState:
     def to_training(self) -> None:
         """The model in training mode; what is frozen moves no statistics either."""
         self.model.train()
-        if self.is_frozen:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        learning = {p for p in self.model.parameters() if p.requires_grad}
+        for module in self.model.modules() if self.is_frozen else ():
+            if isinstance(module, _BatchNorm) and learning.isdisjoint(module.parameters()):
+                module.eval()
 
     def _parts(self) -> list[Any]:
         return [self.model, self.optimizer, self.schedule, self.scaler]

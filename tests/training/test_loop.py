@@ -160,6 +160,17 @@ def test_frozen_epochs_move_the_classifier_alone_and_the_others_everything(fold_
     assert moved(*states[1:]) == set(states[0]) - {"mean", "scale"}
 
 
+def test_while_all_else_is_frozen_the_norm_of_a_classifier_learns_its_statistics(fold_data):
+    model = replace(NETWORK, model="resnet-nntrain").build(torch.zeros(1), torch.ones(1))
+    recipe = Recipe(epochs=1, batch_size=64, frozen=1.0)
+    state = start_training(model, fold_data, recipe, FP32)
+
+    train_fold(state, fold_data, recipe, FP32, 0, lambda state: None, Deadline())
+
+    norms = {name for name, count in model.named_buffers() if name.endswith("tracked") and count}
+    assert norms == {"net.norm.num_batches_tracked"}
+
+
 def test_the_rate_in_the_history_is_the_classifiers(tmp_path, digits):
     alike, decayed = (
         train(make_run(tmp_path / str(decay), digits, layer_decay=decay), digits)
