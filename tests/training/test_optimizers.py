@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.models import make_model
 from pipeline.models.depth import classifier_distances
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
-from pipeline.training.muon import Muon, hidden_matrices, orthogonalise
+from pipeline.training.muon import Muon, orthogonalise
 from pipeline.training.optimizers import make_optimizer, optimizer_names
 
 NAMES = optimizer_names()
@@ -377,38 +377,6 @@ def test_muon_moves_a_matrix_as_far_as_adam_would():
 
     moved = snapshot(model)["hidden.weight"] - start["hidden.weight"]
     assert 0.12 < moved.square().mean().sqrt() < 0.25
-
-
-@pytest.mark.parametrize("conv", ["subkernel", "channel-selection"])
-def test_muon_is_for_what_maps_hidden_channels_to_hidden_channels(conv):
-    model = make_model("resnet14", conv, 3, 3, 0.0)
-    hidden = hidden_matrices(model)
-
-    names = {name for name, parameter in model.named_parameters() if parameter in hidden}
-
-    kept = "kernel" if conv == "subkernel" else "select"
-    assert len(names) == 14
-    assert all(name.startswith("blocks.") and name.endswith(kept) for name in names)
-
-
-@pytest.mark.parametrize(
-    ("name", "others"),
-    [
-        ("test_vit", {"patch_embed.proj.weight", "head.weight"}),
-        ("deit_tiny_distilled_patch16_224", {"patch_embed.proj", "head.weight", "head_dist."}),
-        ("swin_tiny_patch4_window7_224", {"patch_embed.proj", "position_bias_table", "head.fc"}),
-        ("nntrain-cnn", {"features.0.", "head."}),
-    ],
-)
-def test_muon_is_not_for_pixels_positions_and_classes(name, others):
-    with torch.device("meta"):
-        model = make_model(name, "subkernel", 3, 4, 0.0)
-    hidden = hidden_matrices(model)
-
-    names = {name for name, parameter in model.named_parameters() if parameter in hidden}
-
-    assert len(names) > 2
-    assert not [name for name in names if any(other in name for other in others)]
 
 
 def test_an_unknown_optimiser_is_named_with_the_choices():
