@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from pipeline.convs import apply_executions, choose_executions, set_execution
+from pipeline.convs import KernelConv, apply_executions, choose_executions, set_execution
 from pipeline.models import ImageClassifier, make_model
 from pipeline.models.classifier import channel_statistics
 from pipeline.profiling.live_set import live_set, resident_bytes
@@ -101,8 +101,11 @@ class Subject:
         set_execution(model, self.settings.execution)
         batch = self.images[: self.recipe.batch_for(len(self.images))]
         with execution.autocast():
-            convs = choose_executions(model.to(execution.device), batch.to(execution.device))
-        return replace(self, execution=with_convs(execution, convs))
+            choose_executions(model.to(execution.device), batch.to(execution.device))
+        convs = [part for part in model.named_modules() if isinstance(part[1], KernelConv)]
+        return replace(
+            self, execution=with_convs(execution, {path: conv.execution for path, conv in convs})
+        )
 
     def start(self, times: int = 1) -> Engine:
         """The engine at its first step, on the images repeated so often."""

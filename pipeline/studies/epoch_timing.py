@@ -23,7 +23,7 @@ from pipeline.training.execution import choose_execution
 # The study's three, and the execution that its factors allow besides.
 VARIANTS: dict[str, tuple[str, str]] = {
     "subkernel": ("subkernel", "folded"),
-    "channel-selection-linear": ("channel-selection-linear", "auto"),
+    "channel-selection-linear": ("channel-selection", "linear"),
     "channel-selection-factored": ("channel-selection", "factored"),
     "channel-selection-folded": ("channel-selection", "folded"),
 }

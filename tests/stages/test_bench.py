@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pandas as pd
+import pytest
 import torch
 
+from pipeline.convs import KernelConv
 from pipeline.stages.bench import _measure
 from pipeline.stages.bench_engine import Subject
 from pipeline.stages.settings import Settings
@@ -71,6 +73,28 @@ def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
     engine = subject.start()
 
     assert all(engine.epoch() > 0 for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("conv", "execution"),
+    [("channel-selection", "factored"), ("channel-selection", "linear"), ("subkernel", "folded")],
+)
+def test_an_execution_that_was_asked_for_is_the_one_that_is_timed(
+    conv: str, execution: str
+) -> None:
+    subject = Subject(
+        Settings(model="mnist-net", conv=conv, execution=execution, set="batch_size=8"),
+        Execution(device="cpu", precision="fp32"),
+        torch.zeros(16, 28, 28, 1, dtype=torch.uint8),
+        torch.arange(16) % 2,
+        classes=2,
+        mirror=False,
+    ).for_network({"precision": "fp32"})
+
+    model = subject.start().state.model
+
+    assert set(subject.execution.convs.values()) == {execution}
+    assert {m.execution for m in model.modules() if isinstance(m, KernelConv)} == {execution}
 
 
 def test_launches_are_counted_while_a_recorded_step_has_its_gradients() -> None:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline.competition import Competition
+from pipeline.convs import KernelConv
+from pipeline.data.cache import Part, TensorCache
 from pipeline.models.resnet14 import ResNet14
 from pipeline.stages.settings import Settings
+from pipeline.studies.cells import Bench
 from pipeline.studies.channel_selection import STUDY, parting_epoch
 from pipeline.studies.channel_selection_report import explain, plots
+from pipeline.studies.epoch_timing import _engine
 from pipeline.studies.overfitting import NETWORKS
 from pipeline.studies.reproduce import reproduce
 from pipeline.studies.store import read_results
 from pipeline.studies.table import study_rows
+from pipeline.training.deadline import Deadline
 from tests.studies.results import result
 
 
@@ -58,6 +65,34 @@ def test_a_smoke_run_measures_every_cell_once(
     reproduce(settings, "channel-selection", "smoke", ["0"])
     assert "seed0" not in capsys.readouterr().out
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "execution"),
+    [
+        ("subkernel", "folded"),
+        ("channel-selection-linear", "linear"),
+        ("channel-selection-factored", "factored"),
+        ("channel-selection-folded", "folded"),
+    ],
+)
+def test_epochs_are_timed_by_the_execution_that_they_are_called_after(
+    name: str, execution: str, tmp_path: Path
+) -> None:
+    bench = Bench(
+        settings=Settings(root=tmp_path), scale="smoke", deadline=Deadline(), scratch=tmp_path
+    )
+    part = Part(
+        images=torch.zeros(32, 8, 8, 1, dtype=torch.uint8),
+        ids=[str(row) for row in range(32)],
+        labels=torch.arange(32) % 2,
+    )
+    data = TensorCache(part, part, ("a", "b"))
+
+    engine = _engine(bench, Competition(slug="x"), data, name, compiled=False)
+
+    convs = [m for m in engine.state.model.modules() if isinstance(m, KernelConv)]
+    assert {conv.execution for conv in convs} == {execution}
 
 
 def test_losses_part_where_the_train_loss_stays_below() -> None:
