@@ -56,7 +56,7 @@ def bench(settings: Settings, *, rounds: int, as_json: bool, growth: bool = True
     check_settings(settings)
     with redirect_stdout(sys.stderr):  # what is printed is the figures alone
         subject, yardstick = _prepare(settings)
-    total = 3 + (2 + len(SCALES)) * rounds + FOLDS if growth else 1 + 2 * rounds
+    total = 4 + (2 + len(SCALES)) * rounds + FOLDS if growth else 2 + 2 * rounds
     with tqdm(total=total, desc="bench", file=sys.stderr) as bar:
         found = _measure(subject, yardstick, rounds, bar.update, growth)
     size = f"-{settings.size}px" if settings.size else ""
@@ -82,6 +82,8 @@ def _measure(
     engine = subject.start()
     warm_up = engine.epoch()
     resident_before = _resident_megabytes()
+    done()
+    yardstick.epoch()  # its first one starts the processes that decode
     done()
     ours, theirs = [], []
     for _ in range(rounds):

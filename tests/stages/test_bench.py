@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -97,26 +98,41 @@ def test_an_execution_that_was_asked_for_is_the_one_that_is_timed(
     assert {m.execution for m in model.modules() if isinstance(m, KernelConv)} == {execution}
 
 
+def test_the_first_epoch_of_neither_counts() -> None:
+    """The engine compiles in it, and the yardstick starts its processes."""
+    ours, theirs = iter([9.0, 1.0]), iter([(9.0, 0.0), (2.0, 0.0)])
+    subject, yardstick = stand_in(epoch=lambda: next(ours)), SimpleNamespace(epoch=theirs.__next__)
+
+    found = _measure(subject, yardstick, 1, lambda: None, with_growth=False)
+
+    assert (found["warm_up_seconds"], found["ratio"]) == (9.0, 2.0)
+
+
 def test_launches_are_counted_while_a_recorded_step_has_its_gradients() -> None:
     """A replay with a gradient scaler looks at them; the measured memory's steps drop them."""
     done: list[str] = []
-    engine = SimpleNamespace(
-        epoch=lambda: 1.0,
+    subject = stand_in(
         peak_bytes=lambda: done.append("memory") or 1,
         kernels_and_launches=lambda: done.append("launches"),
     )
+    yardstick = SimpleNamespace(epoch=lambda: (2.0, 0.0))
+
+    found = _measure(subject, yardstick, 1, lambda: None, with_growth=False)
+
+    assert done == ["launches", "memory"]
+    assert found["ratio"] == 2.0
+
+
+def stand_in(**of_engine: Callable[[], object]) -> Subject:
+    """A subject whose engine does what is given; else an epoch takes a second."""
+    nothing = {"epoch": lambda: 1.0, "peak_bytes": lambda: 1, "kernels_and_launches": lambda: None}
     subject = SimpleNamespace(
-        start=lambda: engine,
+        start=lambda: SimpleNamespace(**{**nothing, **of_engine}),
         images=torch.zeros(1, 8, 8, 1),
         execution=Execution(device="cpu", precision="fp32"),
         settings=Settings(),
     )
-    yardstick = SimpleNamespace(epoch=lambda: (2.0, 0.0))
-
-    found = _measure(cast(Subject, subject), yardstick, 1, lambda: None, with_growth=False)
-
-    assert done == ["launches", "memory"]
-    assert found["ratio"] == 2.0
+    return cast(Subject, subject)
 
 
 def test_images_with_several_labels_are_refused(tmp_path: Path) -> None:
