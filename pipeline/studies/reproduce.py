@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 from pipeline.artifacts import read_json, write_json
@@ -18,12 +19,15 @@ from pipeline.studies.store import result_path, studies_folder, write_result
 from pipeline.studies.table import study_rows
 from pipeline.training.deadline import Deadline, parse_budget
 
+# Where, when and how often; what is trained is the study's.
+_OF_A_STUDY = ("host", "force", "budget", "launch", "root")
+
 
 def reproduce(settings: Settings, study: str, scale: str, seeds: Sequence[str]) -> None:
     """Measure what is missing of the studies, for every seed; stopped, rerun to go on.
 
     Raises:
-        ConfigError: there is no such study, scale or seed.
+        ConfigError: there is no such study, scale or seed, or a setting is no choice of a study.
         BudgetError: the budget ended; what was finished stays.
         PipelineError: a cell failed; the others' results stay.
     """
@@ -56,6 +60,14 @@ def _check(settings: Settings, scale: str) -> None:
         raise ConfigError(f"SCALE={scale!r} is unknown; choose from {', '.join(SCALES)}")
     if settings.host not in HOSTS:
         raise ConfigError(f"HOST={settings.host!r} is unknown; choose from {', '.join(HOSTS)}")
+    own = Settings(**{name: getattr(settings, name) for name in _OF_A_STUDY})
+    for field in fields(Settings):
+        value = getattr(settings, field.name)
+        if value != getattr(own, field.name):
+            raise ConfigError(
+                f"{field.name.upper()}={value!r}: a study trains what its document has; leave it "
+                "out, or choose STUDY, SCALE and SEEDS"
+            )
 
 
 def _measure_missing(bench: Bench, cells: Sequence[Cell]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,24 @@ def test_bad_choices_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         reproduce(Settings(root=tmp_path), study, scale, seeds)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"model": "resnet18"}, "MODEL='resnet18'"),
+        ({"size": 16}, "SIZE=16"),
+        ({"set": "epochs=1"}, "SET='epochs=1'"),
+        ({"seed": 1}, "SEED=1"),
+    ],
+    ids=str,
+)
+def test_what_a_study_has_from_its_document_is_no_choice(
+    other: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    settings = Settings(host="local", root=tmp_path, budget="0s", **other)
+    with pytest.raises(ConfigError, match=f"{told}: a study trains what its document has"):
+        reproduce(settings, "channel-selection", "smoke", ["0"])
 
 
 def test_a_budget_that_has_ended_measures_nothing(tmp_path: Path) -> None:
