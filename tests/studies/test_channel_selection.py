@@ -114,6 +114,14 @@ def test_the_gap_is_told_with_its_error() -> None:
     assert explain([]) == ""
 
 
+def test_without_private_scores_there_is_no_gap() -> None:
+    """As on kaggle.com until a deadline."""
+    results = [
+        result("our-recipe", conv, 0, public=0.9) for conv in ("subkernel", "channel-selection")
+    ]
+    assert explain(results) == ""
+
+
 @pytest.mark.parametrize(
     ("losses", "cause", "answer"),
     [
