@@ -17,6 +17,7 @@ from pipeline.studies.datasets import load_benchmark
 from pipeline.studies.fitting import fit
 from pipeline.studies.from_scratch_report import MNIST, PHOTO, STEP, explain, plots
 from pipeline.studies.photo import measure_photo
+from pipeline.training.batches import steps_per_epoch
 from pipeline.training.execution import choose_execution
 from pipeline.training.recipes import Recipe
 from pipeline.training.state import LossFunction, TrainingState
@@ -63,6 +64,7 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
     found = fit(
         bench, cell, data, build, recipe, executions=executions, asked=_PLAIN, watch=log.watch
     )
+    steps = steps_per_epoch(data, recipe.batch_for(len(data.train)))
     last, seconds = found.history[-1], [epoch.seconds for epoch in found.history]
     return Outcome(
         figures={
@@ -74,7 +76,7 @@ def _training(bench: Bench, cell: Cell) -> Outcome:
             "total_s": sum(seconds),
         },
         curves={**found.curves(), "step_loss": log.losses()},
-        setup=found.setup(),
+        setup={**found.setup(), "steps": recipe.epochs * steps},
     )
 
 

@@ -73,7 +73,7 @@ def _same_curve(results: Sequence[Result]) -> str:
             library.curves["valid_accuracy"], shifted.curves["valid_accuracy"], strict=True
         )
     )
-    steps = max(len(library.curves["step_loss"]) for library, _ in pairs.values())
+    steps = min(len(way.curves["step_loss"]) for pair in pairs.values() for way in pair)
     return (
         f"The same training with the library's convolution and with shifted slices: over {steps} "
         f"steps the loss of a batch differs by at most {loss:.1e}, accuracy on the test images by "
@@ -134,12 +134,14 @@ def _draw_training(pair: tuple[Result, Result]) -> bytes:
 
 
 def _draw_one(axes: Sequence[Axes], result: Result, name: str, style: str) -> None:
-    """Loss over steps and over seconds, then accuracy over both."""
+    """Loss over steps and over seconds, then accuracy over both; of losses the last are there."""
     losses, accuracies = result.curves["step_loss"], result.curves["valid_accuracy"]
     ends = list(accumulate(result.curves["seconds"]))
-    per_epoch = len(losses) / len(ends)
-    seconds = [_at(ends, (step + 1) / per_epoch) for step in range(len(losses))]
-    axes[0].plot(range(1, len(losses) + 1), losses, style, label=name)
+    last = result["setup"].get("steps", len(losses))
+    per_epoch = last / len(ends)
+    steps = range(last - len(losses) + 1, last + 1)
+    seconds = [_at(ends, step / per_epoch) for step in steps]
+    axes[0].plot(steps, losses, style, label=name)
     axes[1].plot(seconds, losses, style, label=name)
     epochs = range(1, len(ends) + 1)
     axes[2].plot([epoch * per_epoch for epoch in epochs], accuracies, f"o{style}", label=name)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from pipeline.errors import ConfigError
 from pipeline.models import make_model
@@ -12,7 +13,7 @@ from pipeline.studies.cells import Bench, Cell, Result
 from pipeline.studies.datasets import load_benchmark
 from pipeline.studies.fitting import fit
 from pipeline.studies.from_scratch import published_recipe
-from pipeline.studies.from_scratch_report import largest_difference, pairs_by_seed
+from pipeline.studies.from_scratch_report import _draw_one, largest_difference, pairs_by_seed
 from pipeline.studies.photo import (
     FILTERS,
     by_library,
@@ -77,6 +78,19 @@ def test_a_training_that_was_taken_up_again_is_compared_from_there_on(results):
     ]
 
     assert largest_difference(library, resumed) == max(differences)
+
+
+def test_a_training_that_was_taken_up_again_is_drawn_from_there_on():
+    curves = {"step_loss": [3.0, 2.0], "valid_accuracy": [0.5, 0.6], "seconds": [10.0, 30.0]}
+    resumed = Result(Path(), {"setup": {"steps": 8}, "curves": curves})
+    figure = Figure()
+    axes = [figure.add_subplot(1, 4, number) for number in range(1, 5)]
+
+    _draw_one(axes, resumed, "library", "-")
+
+    steps, seconds, epochs, ends = (each.lines[0].get_xdata().tolist() for each in axes)
+    assert (steps, seconds) == ([7, 8], [32.5, 40])
+    assert (epochs, ends) == ([4, 8], [10, 40])
 
 
 def test_loops_are_slower_by_orders_of_magnitude(results):
