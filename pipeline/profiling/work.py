@@ -12,6 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+# What these write to, they do not read.
+_OVERWRITING = {"aten::copy_", "aten::fill_", "aten::zero_"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorWork:
@@ -41,7 +44,8 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        read, written = _tensors((args, kwargs)), _tensors(out)
+        read = _tensors((args[1:] if func._schema.name in _OVERWRITING else args, kwargs))
+        written = _written(func, args, kwargs, out)
         if not _moves_nothing(func, read, written):
             # An expanded tensor has more elements than memory behind it.
             moved = sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in read + written)
@@ -51,6 +55,20 @@ class _Counter(TorchDispatchMode):
 
 def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _written(func: Any, args: Any, kwargs: Any, out: Any) -> list[Tensor]:
+    """What an operator returns, and what it changes without returning it."""
+    returned = _tensors(out)
+    known = {tensor.untyped_storage().data_ptr() for tensor in returned}
+    given = {each.name: value for each, value in zip(func._schema.arguments, args, strict=False)}
+    changed = [
+        (given | kwargs).get(each.name)
+        for each in func._schema.arguments
+        # Fused optimisers would change gradients to unscale them.
+        if each.alias_info and each.alias_info.is_write and each.name != "grads"
+    ]
+    return returned + [t for t in _tensors(changed) if t.untyped_storage().data_ptr() not in known]
 
 
 def _moves_nothing(func: Any, read: list[Tensor], written: list[Tensor]) -> bool:

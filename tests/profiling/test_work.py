@@ -57,6 +57,28 @@ def test_an_operator_reads_and_writes_its_tensors_and_a_view_moves_nothing() -> 
     assert added.bytes == 80 + 800 + 800
 
 
+def test_what_is_changed_in_place_is_read_only_where_it_has_to_be() -> None:
+    x, y = torch.zeros(1000), torch.ones(1000)
+
+    def moved(step: Callable[[], object]) -> int:
+        return sum(each.bytes for each in count_work(step)) // x.nbytes
+
+    assert moved(lambda: x.add_(y)) == 3
+    assert moved(lambda: x.copy_(y)) == 2
+    assert moved(x.zero_) == 1
+
+
+def test_an_optimisers_step_writes_weights_and_momenta() -> None:
+    weight = torch.ones(1000, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
+    weight.grad = torch.ones(1000)
+    optimizer.step()
+
+    moved = sum(each.bytes for each in count_work(optimizer.step))
+
+    assert moved // weight.nbytes == 5
+
+
 def test_each_operator_takes_the_longer_of_its_products_and_its_bytes() -> None:
     roofline = Roofline(
         precision="fp32", macs_per_second=100, fp32_macs_per_second=100, bytes_per_second=10
