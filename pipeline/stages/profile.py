@@ -128,6 +128,7 @@ def _title(workload: Workload, options: ProfileOptions, machine: dict[str, Any])
 def _file_name(workload: Workload, options: ProfileOptions, machine: dict[str, Any]) -> str:
     """Results under other conditions lie beside each other; the same ones replace each other."""
     parts = [workload.name.replace("/", "-"), machine["device"], machine["precision"]]
+    parts += [f"batch{options.batch}"] if options.batch else []
     parts += [CONTIGUOUS] if options.memory_format == CONTIGUOUS else []
     parts += ["published"] if options.protocol == "published" else []
     parts += ["compiled"] if options.compile else []

@@ -93,7 +93,7 @@ def test_tables_name_ratios_and_rates_and_the_files_they_went_to(
     assert code == 0
     for text in ("matrix products fp32", "GB/s", "protocol published", "ratio", "of roofline"):
         assert text in printed
-    name = "mnist-net-cpu-fp32-contiguous-published"
+    name = "mnist-net-cpu-fp32-batch8-contiguous-published"
     written = json.loads((tmp_path / f"{name}.json").read_text())
     assert written["roofline"]["bytes_per_second"] > 0
     assert [row["execution"] for row in written["rows"]] == ["folded", "linear"]
