@@ -178,9 +178,11 @@ class Subject:
             with self.execution.autocast():
                 choose_executions(self.network, self.input)
         elif execution != LIBRARY:
-            for module in _kernel_convs(self.network):
-                if execution in executions_of(module):
-                    set_execution(module, execution)
+            convs = [m for m in _kernel_convs(self.network) if execution in executions_of(m)]
+            if not convs:
+                set_execution(self.network, execution)  # it tells why none can
+            for module in convs:
+                set_execution(module, execution)
         chosen = [module.execution for module in _kernel_convs(self.network)]
         return {name: chosen.count(name) for name in dict.fromkeys(chosen)}
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.convs import make_conv
+from pipeline.convs.native_conv import NativeConv
 from pipeline.errors import ConfigError
 from pipeline.profiling.measure import Measurement, compare
 from pipeline.profiling.protocols import PUBLISHED_PASSES
@@ -154,6 +155,19 @@ def test_executions_of_one_convolution_start_from_the_same_weights() -> None:
     assert first.parameters == second.parameters
     assert first.forward_macs > second.forward_macs
     assert (first.chosen, second.chosen) == ({"folded": 1}, {"factored": 1})
+
+
+def test_an_execution_that_this_machine_lacks_is_told_and_not_measured_as_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NativeConv, "problem", lambda self: "no such processor")
+    winograd = Candidate(conv="subkernel", execution="winograd")
+
+    (found,) = compare(TINY, [winograd], FP32, rounds=1)
+
+    assert found.failure is not None
+    assert "'winograd' is not possible here (no such processor)" in found.failure
+    assert found.seconds == {}
 
 
 def test_auto_tells_what_it_chose() -> None:
