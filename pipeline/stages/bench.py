@@ -63,8 +63,11 @@ def bench(settings: Settings, *, rounds: int, as_json: bool, growth: bool = True
     name = f"{settings.model}-{settings.conv}{size}-{subject.execution.device}".replace("/", "-")
     path = settings.workspace.root / "submissions/studies/bench" / f"{name}.json"
     write_json(path, found)
+    picture = path.with_suffix(".png")
     if growth:
-        write_whole(path.with_suffix(".png"), plot_bench(found))
+        write_whole(picture, plot_bench(found))
+    else:
+        picture.unlink(missing_ok=True)  # it is of figures that are replaced
     if as_json:
         print(json.dumps(found, indent=2))
     else:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.artifacts import write_whole
 from pipeline.convs import KernelConv
 from pipeline.stages.bench import _measure
 from pipeline.stages.bench_engine import Subject
@@ -43,6 +44,8 @@ def test_a_library_model_on_larger_images_without_growth(tmp_path: Path) -> None
     write_digit_images(tmp_path / "data/mine/raw", train=200)
     options = ("--competition", "mine", "--set", "compile=off batch_size=16")
     options += ("--model", "test_resnet.r160_in1k", "--size", "32", "--no-growth")
+    earlier = "submissions/studies/bench/test_resnet.r160_in1k-subkernel-32px-cpu.png"
+    write_whole(tmp_path / earlier, b"of figures that are replaced")
 
     outcome = run_pipeline(tmp_path, "bench", *options, "--rounds", "1", "--json")
 
