@@ -141,7 +141,8 @@ class Subject:
     def network(self) -> torch.nn.Module:
         """A fresh network."""
         channels = self.images.shape[-1]
-        return make_model(self.settings.model, self.settings.conv, channels, self.classes, 0.0)
+        model, conv = self.settings.model, self.settings.conv
+        return make_model(model, conv, channels, self.classes, self.recipe.dropout)
 
     def _start(self, images: Tensor, labels: Tensor, train: Tensor, valid: Tensor) -> Engine:
         device = self.execution.device

@@ -11,6 +11,7 @@ from typing import cast
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from pipeline.artifacts import write_whole
 from pipeline.convs import KernelConv
@@ -77,6 +78,21 @@ def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
     engine = subject.start()
 
     assert all(engine.epoch() > 0 for _ in range(3))
+
+
+def test_dropout_is_the_recipes() -> None:
+    subject = Subject(
+        Settings(recipe="published", set="dropout=0.3"),
+        Execution(device="cpu", precision="fp32"),
+        torch.zeros(4, 8, 8, 1, dtype=torch.uint8),
+        torch.arange(4) % 2,
+        classes=2,
+        mirror=False,
+    )
+
+    parts = subject.network().modules()
+
+    assert [part.p for part in parts if isinstance(part, nn.Dropout)] == [0.3]
 
 
 @pytest.mark.parametrize(
