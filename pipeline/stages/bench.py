@@ -27,7 +27,7 @@ from pipeline.stages.bench_engine import Subject
 from pipeline.stages.bench_plot import plot_bench
 from pipeline.stages.console import say_table
 from pipeline.stages.download import download
-from pipeline.stages.preprocess import preprocess
+from pipeline.stages.preprocess import describe, preprocess
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes, check_settings
 from pipeline.training.execution import choose_execution
@@ -145,7 +145,8 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
     folder = workspace.competition(settings.competition)
     definition = load_competition(settings.competition, folder).with_size(settings.size)
     download(workspace, settings.competition, settings.host)
-    data = load_cache(preprocess(workspace, definition))
+    cache = preprocess(workspace, definition)
+    data = load_cache(cache)
     raw = read_layout(workspace.raw(settings.competition), definition).train
     height, width, channels = data.train.images.shape[1:]
     if not isinstance(raw.images, list) or height != width:
@@ -167,7 +168,7 @@ def _prepare(settings: Settings) -> tuple[Subject, Any]:
         data.train.images,
         labels,
         len(data.classes),
-        definition.data.mirror is not False,
+        describe(workspace, definition, cache).data.mirror is not False,
     ).for_network(asked)
     yardstick = _yardstick_module().Yardstick(
         subject.network(),

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.artifacts import write_whole
 from pipeline.convs import KernelConv
-from pipeline.stages.bench import _measure
+from pipeline.stages.bench import _measure, _prepare
 from pipeline.stages.bench_engine import Subject
 from pipeline.stages.settings import Settings
 from pipeline.training.execution import Execution
@@ -57,6 +57,16 @@ def test_a_library_model_on_larger_images_without_growth(tmp_path: Path) -> None
     assert "epoch_seconds_by_data_size" not in found
     (written,) = (tmp_path / "submissions/studies/bench").iterdir()
     assert written.name == "test_resnet.r160_in1k-subkernel-32px-cpu.json"
+
+
+def test_images_are_mirrored_where_a_run_mirrors_them(tmp_path: Path) -> None:
+    """Not where every class is a digit, which nobody wrote down."""
+    write_digit_images(tmp_path / "data/mine/raw", train=100)
+    settings = Settings(competition="mine", model="nntrain-cnn", set="compile=off", root=tmp_path)
+
+    subject, _ = _prepare(settings)
+
+    assert not subject.mirror
 
 
 def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
