@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -54,6 +55,7 @@ def bench(settings: Settings, *, rounds: int, as_json: bool, growth: bool = True
     if rounds < 1:
         raise ConfigError(f"rounds={rounds}: at least 1")
     check_settings(settings)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of every memory recording
     with redirect_stdout(sys.stderr):  # what is printed is the figures alone
         subject, yardstick = _prepare(settings)
     total = 4 + (2 + len(SCALES)) * rounds + FOLDS if growth else 2 + 2 * rounds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,11 +70,15 @@ def test_images_are_mirrored_where_a_run_mirrors_them(tmp_path: Path) -> None:
     assert not subject.mirror
 
 
-def test_what_the_yardstick_cannot_read_is_refused(tmp_path: Path) -> None:
+def test_what_the_yardstick_cannot_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
     outcome = run_here(tmp_path, "bench", "--competition", "digits", "--host", "local")
 
     assert outcome.code == 2
     assert "digits has no image files that become square" in outcome.errors
+    assert os.environ["KINETO_LOG_LEVEL"] == "99"  # else the profiler tells of errors
 
 
 def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
