@@ -7,7 +7,6 @@ machine with nothing else to do: a verdict is only as quiet as the machine.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -26,6 +25,7 @@ from rich.text import Text
 from torch import nn
 from tqdm import tqdm
 
+from pipeline.artifacts import write_json
 from pipeline.convs import make_conv
 from pipeline.profiling.clock import Clock
 from pipeline.profiling.measure import Measurement, compare
@@ -272,7 +272,7 @@ def main() -> None:
         CLAIMS[name](bench)
     if options.out:
         record = {"provenance": machine, "roofline": asdict(roofline), "rows": bench.found}
-        options.out.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(options.out, record)
 
 
 def _parse() -> argparse.Namespace:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from pipeline.profiling.rows import make_rows
 from pipeline.profiling.subjects import Candidate, Workload, candidates
 from pipeline.profiling.workloads import make_workload
 from pipeline.training.execution import Execution
+from tests.benchmarks import convolutions
 
 FP32 = Execution(device="cpu", precision="fp32")
 ROOFLINE = Roofline(
@@ -168,6 +172,19 @@ def test_an_execution_that_this_machine_lacks_is_told_and_not_measured_as_anothe
     assert found.failure is not None
     assert "'winograd' is not possible here (no such processor)" in found.failure
     assert found.seconds == {}
+
+
+def test_what_the_claims_measured_is_kept_in_a_folder_that_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new/claims.json"
+    monkeypatch.setattr(convolutions, "CLAIMS", {})
+    monkeypatch.setattr(convolutions, "measure_roofline", lambda *_: ROOFLINE)
+    monkeypatch.setattr(sys, "argv", ["convolutions", "--device", "cpu", "--out", str(out)])
+
+    convolutions.main()
+
+    assert json.loads(out.read_text())["rows"] == []
 
 
 def test_auto_tells_what_it_chose() -> None:
