@@ -15,6 +15,7 @@ from pipeline.metrics import (
     metric_names,
     score,
 )
+from pipeline.metrics.decisions import ranked
 
 CLASSES = 4
 
@@ -96,6 +97,40 @@ def test_one_probability_of_two_classes(single: tuple[np.ndarray, np.ndarray]) -
     assert found == pytest.approx(area(truth, likely))
 
 
+def test_kappa_counts_the_classes_that_lie_between() -> None:
+    """Whether any image is of them, or answered so, or of any as high as an answer."""
+    truth, decided = np.array([0, 0, 2, 2]), np.array([0, 2, 2, 3])
+    distance = (truth - decided) ** 2
+    by_chance = (truth[:, None] - decided[None, :]) ** 2
+
+    found = score("quadratic_kappa", truth, np.eye(4)[decided])
+
+    assert found == pytest.approx(1 - distance.mean() / by_chance.mean())
+
+
+def test_a_probability_of_zero_costs_much_but_not_infinitely_much() -> None:
+    truth = np.array([0, 1])
+    wrong = np.array([[0.0, 1.0], [0.0, 1.0]])
+
+    assert score("log_loss", truth, wrong) == pytest.approx(-np.log(1e-15) / 2)
+    several = score("log_loss", truth[:, None] == [0, 1], wrong)
+    assert several == pytest.approx(-np.log(1e-15) / 2, rel=1e-3)
+
+
+def test_rows_that_were_rounded_are_scored_as_shares_of_their_sum() -> None:
+    rounded = np.array([[0.66, 0.33], [0.33, 0.66]])
+
+    assert score("log_loss", np.array([0, 1]), rounded) == pytest.approx(-np.log(2 / 3))
+    cuts = Decision("cuts", (0.49,))
+    assert cuts.decide(np.array([[0.49, 0.48]])).tolist() == [1]
+
+
+def test_a_class_that_is_neither_there_nor_answered_has_an_f1_of_zero() -> None:
+    truth = np.array([[True, False], [True, False]])
+
+    assert score("macro_f1", truth, truth.astype(float)) == 0.5
+
+
 @pytest.mark.filterwarnings("error")
 def test_an_absent_class_leaves_the_area_undefined_and_nothing_else(
     single: tuple[np.ndarray, np.ndarray],
@@ -146,6 +181,7 @@ def test_direction() -> None:
         ("accuracy", True, "'accuracy' does not score images with several labels; .* macro_f1"),
         ("map@5", True, "does not score images with several labels"),
         ("map@5", False, "'map@5' ranks more than the 4 classes"),
+        ("accuracy", True, "choose from log_loss, macro_f1, micro_f1, roc_auc, or correct"),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, multi_label: bool, words: str) -> None:
@@ -160,3 +196,11 @@ def test_an_unknown_decision_is_refused() -> None:
 
 def test_a_ranking_is_as_long_as_its_name_says() -> None:
     assert metric_named("map@12").length == 12
+    check_metric("map@4", multi_label=False, classes=4)
+
+
+def test_equally_probable_classes_are_ranked_by_number() -> None:
+    """Of more than sixteen, which numpy sorts in another way."""
+    likely = np.tile([0.01, 0.04], (1, 20))
+
+    assert ranked(likely, 40).tolist() == [[*range(1, 40, 2), *range(0, 40, 2)]]
