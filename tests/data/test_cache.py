@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipeline.competition import Competition, DataSpec
-from pipeline.data.cache import Part, build_cache, load_cache
+from pipeline.data.cache import CACHE_VERSION, Part, build_cache, load_cache
 from pipeline.data.contact_sheet import write_contact_sheet
 from pipeline.data.images import ImageForm, decode_image
 from pipeline.data.layouts import RawDataset, RawPart
@@ -157,6 +157,16 @@ def test_a_damaged_cache_says_so(tmp_path):
         load_cache(tmp_path)
     path.unlink()
     with pytest.raises(DataError, match=r"test.safetensors cannot be read"):
+        load_cache(tmp_path)
+
+
+def test_a_cache_of_another_version_is_refused(tmp_path, monkeypatch):
+    build_cache(array_dataset(["x", "y"]), tmp_path)
+    monkeypatch.setattr("pipeline.data.cache.CACHE_VERSION", CACHE_VERSION + 1)
+
+    with pytest.raises(
+        DataError, match=r"train\.safetensors has cache version \d+, not \d+; delete"
+    ):
         load_cache(tmp_path)
 
 

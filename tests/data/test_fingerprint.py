@@ -15,6 +15,12 @@ def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
 
     read = raw_fingerprint(raw)
     assert known_fingerprint(raw) == read
+    status = (raw / "train/a.png").stat()
+    (raw / "train/a.png").write_bytes(b"longer")
+    os.utime(raw / "train/a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert known_fingerprint(raw) is None
+    (raw / "train/a.png").write_bytes(b"a")
+    os.utime(raw / "train/a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
 
     (raw / "b.png").write_bytes(b"b")
     assert known_fingerprint(raw) is None
@@ -22,6 +28,18 @@ def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
     assert known_fingerprint(raw) == read
     os.utime(raw / "train/a.png", ns=(0, 1))
     assert known_fingerprint(raw) is None
+
+
+def test_only_the_downloads_own_manifest_is_no_raw_file(tmp_path):
+    raw = tmp_path / "raw"
+    (raw / "train").mkdir(parents=True)
+    (raw / "train/a.png").write_bytes(b"a")
+    read = raw_fingerprint(raw)
+
+    (raw / "manifest.json").write_text("{}")
+    assert raw_fingerprint(raw) == read
+    (raw / "train/manifest.json").write_text("{}")
+    assert raw_fingerprint(raw) != read
 
 
 def test_hidden_files_which_no_layout_reads_change_nothing(tmp_path):

@@ -62,6 +62,8 @@ def test_palettes(tmp_path):
         path = saved(tmp_path, image, name)
         np.testing.assert_array_equal(decode_image(path, form()), palette[GREY % 4])
         assert not probe_image(path).is_grey
+    image.putpalette([9, 9, 9, 80, 80, 255])  # blue, of as much red as green
+    assert not probe_image(saved(tmp_path, image)).is_grey
     image.putpalette([0, 0, 0, 80, 80, 80, 160, 160, 160, 240, 240, 240])
     path = saved(tmp_path, image)
     np.testing.assert_array_equal(decode_image(path, form(channels=1))[:, :, 0], GREY % 4 * 80)
@@ -217,8 +219,9 @@ def test_broken_files_are_data_errors(tmp_path):
             decode_image(tmp_path / name, form())
     with pytest.raises(DataError, match=r"bomb.png .*20000x5001 is more than 100000000 pixels"):
         probe_image(tmp_path / "bomb.png")
-    path = saved(tmp_path, Image.fromarray(GREY.astype(np.float32)), "float.tif")
-    with pytest.raises(DataError, match="no known range"):
-        decode_image(path, form())
+    for kind in (np.float32, np.int32):
+        path = saved(tmp_path, Image.fromarray(GREY.astype(kind)), "of32bits.tif")
+        with pytest.raises(DataError, match="no known range"):
+            decode_image(path, form())
     with pytest.raises(DataError, match=r"missing\.png"):
         probe_image(tmp_path / "missing.png")

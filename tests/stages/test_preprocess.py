@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.competition import Competition, DataSpec
-from pipeline.data.cache import load_cache
+from pipeline.competition import Competition, DataSpec, SubmissionSpec
+from pipeline.data.cache import CACHE_VERSION, load_cache
+from pipeline.data.fingerprint import raw_fingerprint
 from pipeline.errors import ConfigError
 from pipeline.stages.chain import run_until
-from pipeline.stages.preprocess import preprocess
+from pipeline.stages.preprocess import planned_cache, preprocess
 from pipeline.stages.settings import Settings, check_settings
 from pipeline.workspace import Workspace
 from tests.stages.commands import write_digit_images
@@ -34,6 +35,37 @@ def test_every_size_and_resize_has_a_cache_of_its_own(tmp_path: Path) -> None:
     assert sides == [8, 16, 16, 16]
     cropped = replace(plain, data=DataSpec(resize="crop"))
     assert preprocess(Workspace(root=tmp_path), cropped) == folders[0]
+
+
+def test_what_decides_the_tensors_decides_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "data/mine/raw"
+    write_digit_images(raw)
+    raw_fingerprint(raw)
+    plain = Competition(slug="mine")
+    ways = [
+        plain,
+        replace(plain, classes=("0", "1")),
+        replace(plain, classes=("1", "0")),
+        replace(plain, multi_label=False),
+        replace(plain, data=DataSpec(label_column="label")),
+        replace(plain, submission=SubmissionSpec(id="id")),
+        replace(plain, submission=SubmissionSpec(sample="sample.csv")),
+    ]
+
+    def keys() -> list[Path | None]:
+        return [planned_cache(Workspace(root=tmp_path), way) for way in ways]
+
+    before = keys()
+    monkeypatch.setattr("pipeline.stages.preprocess.CACHE_VERSION", CACHE_VERSION + 1)
+    of_another_version = keys()
+    (raw / "new.csv").write_text("id\n")
+    raw_fingerprint(raw)
+
+    assert len({*before, *of_another_version, *keys()}) == 3 * len(ways)
+    ways = [replace(plain, title="Mine", metric="macro_f1"), plain]
+    assert len({*keys()}) == 1
 
 
 def test_size_is_a_setting(tmp_path: Path) -> None:
