@@ -103,6 +103,22 @@ def test_same_bytes_come_before_same_predictions() -> None:
     assert find_upload(uploads, instance="i1", **hashes) == UPLOAD
     assert find_upload(uploads[1:], instance="i1", **hashes) == same_predictions
     assert find_upload(uploads, instance="kaggle.com", **hashes) is None
+    others = {"file_sha256": "d" * 64, "predictions_sha256": "e" * 64}
+    assert find_upload(uploads, instance="i1", **others) is None
+
+
+def test_of_several_uploads_of_the_same_bytes_the_last_counts() -> None:
+    """As FORCE=1 makes them: where the first could not be scored, the second may have been."""
+    again = replace(SCORED, ref=2)
+    hashes = {"file_sha256": "a" * 64, "predictions_sha256": "b" * 64}
+    assert find_upload([UPLOAD, again], instance="i1", **hashes) == again
+
+
+def test_what_a_later_version_adds_to_a_line_is_left_out(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.append(UPLOAD)
+    path = tmp_path / "submissions" / "ledger.jsonl"
+    path.write_text(path.read_text().replace("{", '{"medal": "gold", ', 1))
+    assert ledger.uploads() == [UPLOAD]
 
 
 _APPEND_FOR_EVER = """

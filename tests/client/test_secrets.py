@@ -83,6 +83,16 @@ def test_a_verdict_shows_no_secret(client: KaggleClient, server: FaultServer) ->
     assert client.submission(1).error == "bad file of ***"
 
 
+def test_a_long_message_is_not_cut_within_a_secret(
+    client: KaggleClient, server: FaultServer
+) -> None:
+    """Of which the part ahead of the cut would then be shown."""
+    server.book.faults["GetSubmissionLimits"] = [refuse(400, "x" * 290 + KEY)]
+    with pytest.raises(PipelineError, match=r"xxx\*\*\*") as caught:
+        client.limits(COMPETITION)
+    assert KEY[:4] not in str(caught.value)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_token_with_a_line_end_is_not_shown(
     server: FaultServer, tmp_path: Path, end: str
