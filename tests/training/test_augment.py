@@ -67,3 +67,13 @@ def test_shrinking_keeps_the_picture_and_its_aspect():
     assert small[:, :, :14].sub(7).abs().max() < 0.01
     assert small[:, :, 18:].sub(200).abs().max() < 0.01
     assert shrink(x, 20) is x
+    turned = shrink(x.transpose(1, 2), 16)
+    torch.testing.assert_close(turned, small.transpose(1, 2))
+
+
+def test_a_line_of_one_pixel_is_itself_wherever_it_is_moved():
+    x = images(height=1)
+
+    seen = take(x, torch.arange(6), fixed_view(6, 2, 0, False, CPU))
+
+    assert torch.equal(seen, x)

@@ -31,6 +31,18 @@ def test_same_seed_same_folds_other_seed_other_folds():
 
     assert np.array_equal(assign_folds(labels, None, 5, 1), assign_folds(labels, None, 5, 1))
     assert not np.array_equal(assign_folds(labels, None, 5, 1), assign_folds(labels, None, 5, 2))
+    several = labels[:, None] == [0, 1]
+    assert not np.array_equal(assign_folds(several, None, 5, 1), assign_folds(several, None, 5, 2))
+
+
+def test_a_class_may_have_an_image_per_fold_or_none_at_all():
+    labels = np.repeat([0, 2], [20, 5])
+
+    fold = assign_folds(labels, None, 5, seed=0)
+
+    assert np.bincount(fold[labels == 2]).tolist() == [1] * 5
+    with pytest.raises(ConfigError, match="1 of 3 classes have fewer images, least class number 2"):
+        assign_folds(labels, None, 6, seed=0)
 
 
 def test_every_fold_has_the_same_share_of_each_of_several_labels():
@@ -92,6 +104,8 @@ def test_a_map_of_other_images_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="1 of 2 images are in no fold, first 'c'"):
         read_folds(tmp_path / "folds.csv", ["a", "c"])
+    with pytest.raises(DataError, match="delete the file and rerun"):
+        read_folds(tmp_path / "folds.csv", ["a"])
 
 
 def test_copies_become_groups_and_join_the_groups_that_there_are(tmp_path):
@@ -104,6 +118,8 @@ def test_copies_become_groups_and_join_the_groups_that_there_are(tmp_path):
 
     assert alone == ["a", "b", "b", "001", "001", "y"]
     assert joined == ["a", "b", "b", "b", "b", "y"]  # r links both pairs of copies
+    last = join_duplicates(path, ids, ["p", "q", "r", "s", "r", "t"])
+    assert last == joined  # whichever of a pair it is
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ def test_cosine_rises_linearly_and_falls_as_half_a_cosine():
     assert seen[20:] == sorted(seen[20:], reverse=True)
 
 
+def test_the_rise_is_of_the_nearest_whole_number_of_steps():
+    assert rates("constant", 10, 0.18)[:3] == pytest.approx([0.25, 0.5, 0.5])
+
+
 def test_constant_stays_at_the_peak():
     assert rates("constant", 10, 0.2) == pytest.approx([0.25] + 9 * [0.5])
     assert rates("constant", 10, 0.0) == [0.5] * 10
