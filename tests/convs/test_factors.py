@@ -43,6 +43,15 @@ def test_bottleneck_is_the_chain_of_three_convolutions_with_biases():
     torch.testing.assert_close(conv(x), y)
 
 
+@pytest.mark.parametrize(
+    ("name", "out_channels", "inner"),
+    [("bottleneck", 17, 4), ("bottleneck2", 17, 8), ("bottleneck", 3, 1), ("bottleneck2", 1, 1)],
+)
+def test_a_bottleneck_is_never_narrower_than_a_channel(name, out_channels, inner):
+    """Else a network with few channels would compute zeros."""
+    assert make_conv(name, 5, out_channels, 3).core.shape == (inner, inner, 3, 3)
+
+
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(case=convs_with_input())
 def test_every_conv_without_inner_bias_is_the_library_with_its_composed_weight(case):
@@ -124,6 +133,23 @@ def test_norm_chain_has_a_norm_after_every_inner_convolution_and_no_other():
     kinds = [type(layer).__name__ for layer in chain]
     assert kinds == ["Conv2d", "BatchNorm2d", "Conv2d", "BatchNorm2d", "Conv2d"]
     assert chain(torch.randn(2, 8, 12, 12)).shape == (2, 16, 5, 5)
+    even = make_conv("bottleneck-norm", 8, 16, 4, padding="same")
+    assert even(torch.randn(2, 8, 12, 12)).shape == (2, 16, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "biases"),
+    [
+        ({}, [False, False, False]),
+        ({"bias": True}, [True, True, True]),
+        ({"bias": True, "inner_bias": False}, [False, False, True]),
+        ({"inner_bias": True}, [True, True, False]),
+    ],
+)
+def test_a_norm_chains_inner_convolutions_have_a_bias_if_the_last_one_has(options, biases):
+    chain = make_conv("bottleneck-norm", 8, 16, 3, **options)
+
+    assert [layer.bias is not None for layer in chain if hasattr(layer, "stride")] == biases
 
 
 @pytest.mark.parametrize(
