@@ -41,13 +41,13 @@ class Deadline:
         """Let it come now, unless it has."""
         self.at = min(self.at, time.time())
 
-    def check(self, needed: float = 0) -> None:
-        """Stop here unless at least `needed` seconds are left.
+    def check(self) -> None:
+        """Stop here if it has come.
 
         Raises:
-            BudgetError: they are not, or a signal asked to stop.
+            BudgetError: it has, or a signal asked to stop.
         """
-        if self.has_come or time.time() + needed > self.at:
+        if self.has_come:
             why = self.stopped_by or "the time budget ended"
             raise BudgetError(f"{why} while training; rerun to continue from here")
 

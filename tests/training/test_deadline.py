@@ -23,6 +23,11 @@ def test_no_budget_never_ends() -> None:
     assert not Deadline.after(parse_budget("")).has_come
 
 
+def test_no_time_is_left_behind_a_deadline() -> None:
+    assert Deadline.after(-5).seconds_left == 0
+    assert 0 < Deadline.after(5).seconds_left <= 5
+
+
 @pytest.mark.parametrize("text", ["11", "eleven hours", "h", "-1h", "1h 30m"])
 def test_another_spelling_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"BUDGET=.*write hours, minutes or seconds"):
@@ -37,6 +42,7 @@ def test_sigterm_sets_the_deadline_off_and_the_former_handler_comes_back() -> No
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert deadline.has_come
+    assert deadline.seconds_left == 0
     assert signal.getsignal(signal.SIGTERM) is before
     with pytest.raises(BudgetError, match="SIGTERM came while training; rerun to continue"):
         deadline.check()
