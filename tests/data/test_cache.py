@@ -78,6 +78,22 @@ def test_arrays_groups_and_a_set_size(tmp_path):
     assert load_cache(tmp_path).train.images.shape == (2, 16, 16, 1)
 
 
+def test_classes_keep_the_order_of_the_definition(tmp_path):
+    build_cache(replace(array_dataset(["x", "y"]), classes=("b", "a")), tmp_path)
+    cache = load_cache(tmp_path)
+    assert cache.classes == ("b", "a")
+    assert cache.train.labels.tolist() == [1, 0]
+
+
+def test_images_of_both_parts_decide_the_form(tmp_path):
+    grey, colour = RNG.integers(0, 256, (1, 8, 8), np.uint8), array_dataset(["x"]).train.images
+    for train, test in ((grey, colour), (colour, grey)):
+        dataset = array_dataset(["x"], images=train)
+        build_cache(replace(dataset, test=RawPart(["t"], test)), tmp_path)
+        cache = load_cache(tmp_path)
+        assert cache.train.images.shape == cache.test.images.shape == (1, 8, 8, 3)
+
+
 @given(ids=st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=20))
 @settings(max_examples=25, deadline=None)
 def test_any_ids_survive(tmp_path_factory, ids):

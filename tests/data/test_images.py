@@ -185,6 +185,8 @@ def test_the_form_and_its_reason():
     assert (mixed.height, mixed.width, mixed.channels) == (64, 64, 3)
     assert "2 sizes, not one of at most 128 pixels; key: [data] size" in mixed.reason
     assert "all are 300x200" in choose_form([large], None).reason
+    assert choose_form([Probe(20, 128, False)], None).width == 128
+    assert choose_form([Probe(20, 129, False)], None).width == 64
     chosen = choose_form([small, large], 96)
     assert (chosen.height, chosen.width) == (96, 96)
     assert "[data] size = 96" in chosen.reason
