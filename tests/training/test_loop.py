@@ -14,7 +14,7 @@ from torch.nn.utils import parameters_to_vector
 from pipeline.errors import ConfigError
 from pipeline.models import ImageClassifier
 from pipeline.stages.train import ENGINE_VERSION
-from pipeline.training.augment import fixed_view, take
+from pipeline.training.augment import fixed_view, shrink, take
 from pipeline.training.batches import FoldData, epoch_batches, valid_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.loop import evaluate, train_fold
@@ -240,13 +240,14 @@ def test_the_larger_the_images_the_fewer_are_validated_at_once(side, together):
     assert sizes[0] == together
 
 
-def test_evaluate_counts_every_validation_image_once(fold_data):
+@pytest.mark.parametrize("side", [8, 6])
+def test_evaluate_counts_every_validation_image_once(fold_data, side):
     model = NETWORK.build(torch.zeros(1), torch.ones(1)).eval()
 
-    loss, accuracy, seen = evaluate(model, fold_data, FP32, side=8)
+    loss, accuracy, seen = evaluate(model, fold_data, FP32, side=side)
 
     with torch.inference_mode():
-        logits = model(fold_data.images[fold_data.valid])
+        logits = model(shrink(fold_data.images[fold_data.valid], side))
     labels = fold_data.labels[fold_data.valid]
     torch.testing.assert_close(seen, logits)
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
