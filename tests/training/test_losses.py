@@ -62,6 +62,8 @@ def test_class_weights_are_one_on_average(batch: tuple[Tensor, Tensor]) -> None:
     weights = (1 / FREQUENCIES)[labels]
 
     assert torch.allclose(compare(logits, labels), (weights * each).sum() / weights.sum())
+    targets = F.one_hot(labels, 3).float()  # as of images that are blended
+    assert torch.allclose(compare(logits, targets), (weights / 3 * each).mean())
 
 
 def test_logit_adjustment_shifts_by_the_log_frequency(batch: tuple[Tensor, Tensor]) -> None:
@@ -100,6 +102,15 @@ def test_several_labels_are_compared_one_by_one() -> None:
     assert torch.allclose(compare(logits, labels), each.sum(1).mean(), atol=1e-6)
     assert torch.allclose(losses, each.sum(1), atol=1e-6)
     assert torch.allclose(right, ((likely > 0.5) == labels).float().mean(1))
+
+
+def test_smoothing_moves_each_of_several_labels_towards_one_half() -> None:
+    logits, labels = torch.tensor([[2.0, -1.0]]), torch.tensor([[True, False]])
+    likely = logits.sigmoid()
+    compare = loss_of_labels(recipe(label_smoothing=0.2), skewed_data(labels.repeat(150, 2)[:, :3]))
+
+    expected = F.binary_cross_entropy(likely, torch.tensor([[0.9, 0.1]]), reduction="sum")
+    assert torch.allclose(compare(logits, labels), expected)
 
 
 def test_evening_out_is_refused_where_images_have_several_labels() -> None:

@@ -50,6 +50,23 @@ def test_mixed_batches_are_the_same_from_any_step_on() -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole[2], rest[0], strict=True))
 
 
+def test_labels_are_blended_as_their_images_are_and_with_others() -> None:
+    shades = 7 * torch.arange(32)
+    data = FoldData(
+        images=shades.to(torch.uint8)[:, None, None, None].expand(32, 8, 8, 1),
+        labels=torch.arange(32),
+        train=torch.arange(32),
+        valid=torch.arange(0),
+        classes=32,
+        mirror=True,
+    )
+    recipe = Recipe(epochs=1, batch_size=16, mixup=1.0)
+
+    for images, targets in epoch_batches(data, recipe, 16, seed=0):
+        assert ((targets > 0).sum(1) == 2).all()
+        torch.testing.assert_close(images.mean((1, 2, 3)), targets @ shades.float())
+
+
 def test_prefetched_items_come_in_order_and_errors_where_they_are_used() -> None:
     def items():
         yield from range(3)
