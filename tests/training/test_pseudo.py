@@ -14,7 +14,7 @@ from pipeline.errors import BudgetError, DataError
 from pipeline.training.batches import FoldData, epoch_batches
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
-from pipeline.training.pseudo import confident, with_pseudo, write_pseudo
+from pipeline.training.pseudo import confident, pseudo_hash, with_pseudo, write_pseudo
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import Run
 from tests.training.runs import make_run
@@ -26,7 +26,9 @@ CPU = torch.device("cpu")
 def data(digits):
     """The digits with test images of their own: the training images, brighter."""
     images = (digits.train.images[:200].int() + 15).clamp(max=255).to(torch.uint8)
-    return replace(digits, test=Part(images=images, ids=[f"t{row}" for row in range(200)]))
+    ids = [f"t{row}" for row in range(200)]
+    ids[50] = "NA"
+    return replace(digits, test=Part(images=images, ids=ids))
 
 
 def with_tables(run, data, rows):
@@ -105,6 +107,14 @@ def test_a_stopped_fold_with_pseudo_labels_goes_on_to_the_same_bytes(tmp_path, d
     weights = [load_file(run.fold(0) / "weights.safetensors") for run in (runs[0], base)]
     assert torch.equal(weights[0]["mean"], weights[1]["mean"]), "of the training images alone"
     assert torch.equal(weights[0]["scale"], weights[1]["scale"])
+
+
+def test_each_folds_pseudo_labels_have_a_hash_of_their_own(tmp_path, data):
+    run = with_tables(make_run(tmp_path, data), data, [1, 2])
+    (tmp_path / "pseudo1.csv").write_text("id,label,probability\n")
+    run.record["pseudo"]["sha256"].append(sha256_of(tmp_path / "pseudo1.csv"))
+
+    assert [pseudo_hash(run, number) for number in (0, 1)] == run.record["pseudo"]["sha256"]
 
 
 def test_changed_or_missing_pseudo_labels_are_refused(tmp_path, data):

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from pipeline.errors import BudgetError, DataError
 from pipeline.stages.train import _progress
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
+from pipeline.training.folds import write_folds
 from pipeline.training.recipes import Recipe
 from pipeline.training.run import CHECKPOINT
 from pipeline.training.start import start_training
@@ -104,6 +106,38 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, digits):
 
     with pytest.raises(DataError, match=r"was made for .*'other'.*delete it and rerun"):
         train(run, digits)
+
+
+@pytest.mark.parametrize("of", ["fold map", "fold", "version"])
+def test_a_checkpoint_of_another_fold_or_version_is_refused(tmp_path, digits, of):
+    run = make_run(tmp_path, digits)
+    with pytest.raises(BudgetError):
+        train(run, digits, deadline=Deadline.after(0))
+    number = 0
+    if of == "fold map":
+        write_folds(tmp_path / "folds.csv", digits.train.ids, np.arange(600) // 150)
+    elif of == "fold":
+        number = 1
+        (tmp_path / "fold0.unfinished").rename(tmp_path / "fold1.unfinished")
+    else:
+        run.record["engine_version"] = "another"
+
+    with pytest.raises(DataError, match=r"was made for .*delete it and rerun"):
+        train(run, digits, number)
+
+
+def test_an_epochs_seconds_are_those_of_all_its_parts(tmp_path, digits):
+    run = make_run(tmp_path, digits, epochs=1)
+    with pytest.raises(BudgetError):
+        train(run, digits, deadline=Deadline.after(0))
+    path = tmp_path / "fold0.unfinished" / CHECKPOINT
+    saved = torch.load(path, weights_only=True)
+    assert saved["seconds"] > 0
+    torch.save({**saved, "seconds": 1000.0}, path)
+
+    (epoch,) = train(run, digits)
+
+    assert 1000 < epoch.seconds < 1900
 
 
 def test_a_resumed_fold_keeps_to_the_images_at_once_that_fit(tmp_path, fold_data):
