@@ -166,14 +166,21 @@ def test_a_large_turned_jpeg_is_seen_as_the_same_pixels_stored_upright(
 
 
 def test_a_turned_jpeg_is_decoded_with_enough_pixels(tmp_path):
-    """Stripes two pixels wide, seen at their full size: an eighth of it would leave only grey."""
+    """Stripes two pixels wide, seen at their full size: a fourth of it would leave only grey."""
     stripes = np.zeros((800, 100, 3), np.uint8)
-    stripes[::4] = stripes[1::4] = 255
+    stripes[:, ::4] = stripes[:, 1::4] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path, Image.fromarray(stripes), "turned.jpg", exif=exif, quality=95)
-    seen = decode_image(path, form(50, 800, resize="stretch"))
+    seen = decode_image(path, form(100, 12, resize="stretch"))
     assert seen.astype(int).std() > 100
+
+
+def test_a_large_jpeg_is_as_sharp_as_if_it_were_decoded_whole(tmp_path):
+    blurred = Image.fromarray(RNG.integers(0, 256, (128, 128, 3), np.uint8)).resize((512, 512))
+    path = saved(tmp_path, blurred, "large.jpg", quality=95)
+    whole = decode_pixels(np.asarray(blurred), form(64, 64)).astype(int)
+    assert abs(decode_image(path, form(64, 64)) - whole).mean() < 2
 
 
 def test_the_form_and_its_reason():
