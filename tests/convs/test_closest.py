@@ -12,10 +12,11 @@ from tests.convs.cases import LINEAR
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("name", LINEAR)
-def test_a_kernel_that_the_variant_can_write_is_found_exactly(name, dimensions):
+@pytest.mark.parametrize("in_channels", [6, 1])  # of 1 a bottleneck is wider inside
+def test_a_kernel_that_the_variant_can_write_is_found_exactly(name, dimensions, in_channels):
     torch.manual_seed(0)
-    target = make_conv(name, 6, 8, 3, dimensions=dimensions).double().weight().detach()
-    conv = make_conv(name, 6, 8, 3, dimensions=dimensions).double()
+    target = make_conv(name, in_channels, 8, 3, dimensions=dimensions).double().weight().detach()
+    conv = make_conv(name, in_channels, 8, 3, dimensions=dimensions).double()
 
     assert closest_factors(conv, target) < 1e-6
     torch.testing.assert_close(conv.weight(), target, rtol=1e-6, atol=1e-6)

@@ -71,9 +71,11 @@ def test_every_conv_without_inner_bias_is_the_library_with_its_composed_weight(c
 @pytest.mark.parametrize("name", LINEAR)
 def test_composed_kernel_has_the_variance_of_the_default_initialisation(name, dimensions):
     torch.manual_seed(0)
-    kernel = make_conv(name, 64, 256, 3, dimensions=dimensions).weight()
+    conv = make_conv(name, 64, 256, 3, dimensions=dimensions, bias=True)
 
-    assert kernel.var().item() == pytest.approx(1 / (3 * 64 * 3**dimensions), rel=0.1)
+    fan_in = 64 * 3**dimensions
+    assert conv.weight().var().item() == pytest.approx(1 / (3 * fan_in), rel=0.1)
+    assert conv.bias.var().item() == pytest.approx(1 / (3 * fan_in), rel=0.2)
 
 
 @pytest.mark.parametrize("name", conv_names())
