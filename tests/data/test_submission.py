@@ -237,13 +237,26 @@ def test_what_is_written_passes(tmp_path, values):
         assert list(table["label"]) == [str(k) for k in best]
 
 
+def test_a_rule_is_of_the_classes_in_the_order_of_the_predictions():
+    """Three of them: of two, an order and the way back from it are the same."""
+    rows = [[0.2, 0.5, 0.3], [0.0, 0.4, 0.6], [0.3, 0.3, 0.4]]
+    predictions = pd.DataFrame(rows, IDS, ["dog", "bird", "cat"])
+    dogs_first = Decision("weights", (10, 1, 1))
+
+    written = submission_csv(make_form("label"), predictions, dogs_first, SOURCE)
+
+    assert written == b"id,label\n07,dog\n1,cat\n2,dog\n"
+
+
 def test_predictions_that_do_not_fit_are_not_written():
     form, good = make_form("label"), probabilities()
     for predictions, match in (
         (good.drop(index="07"), "1 of 3 test ids have no prediction, first '07'"),
         (pd.concat([good, good[:1]]), "1 predictions repeat an id, first '07'"),
         (good.drop(columns="cat"), "differ in 1 names, first 'cat'"),
+        (good.assign(cow=0.0), "differ in 1 names, first 'cow'"),
         (good.replace(good.loc["1", "dog"], np.nan), "NaN or infinite, first id '1'"),
+        (good.replace(good.loc["2", "cat"], np.inf), "NaN or infinite, first id '2'"),
     ):
         with pytest.raises(
             SubmissionError, match=rf"^run/test\.csv: .*{match}.*; delete that file and rerun$"
