@@ -295,7 +295,9 @@ def lines_of(form: SubmissionForm) -> list[str]:
         ("probability", lambda t: [*t[:-1], "2,1.01"], r"outside \[0, 1\] in 'label': 1 of 3"),
         ("probability", lambda t: [*t[:-1], "2,-1e-9"], r"outside \[0, 1\] in 'label': 1 of 3"),
         ("probabilities", lambda t: [*t[:-1], "2,.5,.5,.5"], "do not add up to 1.*first id '2'"),
+        ("probabilities", lambda t: [*t[:-1], "2,.32,.35,.35"], "do not add up to 1.*first id '2'"),
         ("probabilities", lambda t: [t[0], "07,0,.4,.6", "1,0,1,0", "2,0,0,1"], "column 'bird'"),
+        ("probabilities", lambda t: [t[0], "07,.4,0,.6", "1,1,0,0", "2,0,0,1"], "column 'cat'"),
         ("label", lambda t: [*t[:-1], "2,cat,dog"], "1 rows do not have the header's 2 fields"),
         ("label", lambda t: [], "is empty"),
         ("label", lambda t: ["id,label"], "row count 0, not 3"),
@@ -312,6 +314,11 @@ def test_every_broken_rule_is_named(tmp_path, values, change, match):
     assert "submission.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 4
+
+
+def test_one_row_alone_is_no_constant_column(tmp_path):
+    form = make_form("label", IDS[:1])
+    check_submission(write(tmp_path, form, probabilities(IDS[:1])), form)
 
 
 def test_a_missing_file(tmp_path):
@@ -403,6 +410,9 @@ def test_the_hash_is_that_of_the_predictions(tmp_path):
     assert digest([lines[0], *rounded]) == first
     assert digest(lines_of(replace(form, ids=ids, test_ids=ids))) == first
     assert digest([*lines[:-1], "5,0.2,0.3,0.5"]) != first
+    nearly = digest([*lines[:-1], "5,0.200002,0.299998,0.5"])
+    assert nearly != digest([*lines[:-1], "5,0.2,0.3,0.5"])
+    assert digest([*lines[:-1], "5,-1e-9,1,0"]) == digest([*lines[:-1], "5,0,1,0"])
     with pytest.raises(SubmissionError, match="columns"):
         digest(["id,label", "1,cat"])
 
