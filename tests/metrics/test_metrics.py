@@ -15,7 +15,7 @@ from pipeline.metrics import (
     metric_names,
     score,
 )
-from pipeline.metrics.decisions import ranked
+from pipeline.metrics.decisions import decision_of, ranked
 
 CLASSES = 4
 
@@ -157,6 +157,14 @@ def test_decisions() -> None:
         [False, False, True],
         [False, True, True],
     ]
+
+
+def test_the_rule_of_a_run_is_the_one_that_was_fitted_or_the_usual_one() -> None:
+    fitted = {"multi_label": True, "decision": {"kind": "thresholds", "values": [0.2, 0.7]}}
+
+    assert decision_of(fitted, ("a", "b")) == Decision("thresholds", (0.2, 0.7))
+    assert decision_of({"multi_label": True}, ("a", "b")) == Decision("thresholds", (0.5, 0.5))
+    assert decision_of({}, ("a", "b")) == Decision("argmax")
 
 
 def test_a_decision_changes_the_score(single: tuple[np.ndarray, np.ndarray]) -> None:
