@@ -159,7 +159,7 @@ def shifted(bench: Bench) -> None:
 def winograd(bench: Bench) -> None:
     """Layers of few and many channels by Winograd's algorithm beside the library."""
     entry = Candidate(conv="subkernel", execution="winograd")
-    for channels, side in ((32, 16), (64, 8), (128, 8), (256, 8)):
+    for channels, side in ((16, 32), (32, 16), (64, 8), (128, 8), (256, 8)):
         workload = Workload(
             name=f"{channels} channels, {side} x {side}",
             build=partial(_layer, channels, 3, 2),
