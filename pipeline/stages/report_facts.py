@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.client.ledger import Upload
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.metrics.decisions import decision_of
 from pipeline.report.answers import Answered
 from pipeline.report.views import accuracy_and_loss, paired
