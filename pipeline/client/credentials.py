@@ -19,6 +19,17 @@ def known_secrets(environment: Mapping[str, str]) -> list[str]:
     return _access_tokens(environment) + _legacy_keys(environment) + _oauth_tokens(environment)
 
 
+def half_credentials(environment: Mapping[str, str]) -> str | None:
+    """What lies where credentials do and yet is none, so that the client finds nothing; or None."""
+    path = _config_folder(environment) / "kaggle.json"
+    if _legacy_keys(environment):
+        return None
+    if path.exists():
+        return f"{path} does not hold a username and a key"
+    names = [name for name in ("KAGGLE_USERNAME", "KAGGLE_KEY") if environment.get(name)]
+    return f"{names[0]} is set alone, without the other of the two" if names else None
+
+
 def scrub(text: str, environment: Mapping[str, str]) -> str:
     """Replace every known secret in `text`, longest first, so that no part of one is left."""
     for secret in sorted(known_secrets(environment), key=len, reverse=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pipeline.client.client import KaggleClient
+from pipeline.client.credentials import half_credentials
 from pipeline.client.endpoint import (
     KAGGLE_INSTANCE,
     HostName,
@@ -51,13 +53,17 @@ def choose_host(asked: str) -> HostChoice:
         return HostChoice("local", "HOST=local: using the local competition host")
     if has_kaggle_credentials():
         return HostChoice("kaggle", "Kaggle credentials found: using kaggle.com")
+    half = half_credentials(os.environ)
+    of_half = f" ({half})" if half else ""
     if asked == "kaggle":
         raise CredentialsError(
-            "HOST=kaggle, but no Kaggle credentials were found; make a token at "
+            f"HOST=kaggle, but no Kaggle credentials were found{of_half}; make a token at "
             "https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN to it or save it in "
             "~/.kaggle/access_token, or use HOST=local"
         )
-    return HostChoice("local", "no Kaggle credentials found: using the local competition host")
+    return HostChoice(
+        "local", f"no Kaggle credentials found{of_half}: using the local competition host"
+    )
 
 
 @contextmanager

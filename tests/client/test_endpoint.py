@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.client.credentials import known_secrets, scrub
+from pipeline.client.credentials import half_credentials, known_secrets, scrub
 from pipeline.client.endpoint import has_kaggle_credentials, kaggle_endpoint, local_endpoint
 from tests.client.fault_server import KEY, TOKEN, USERNAME
 
@@ -45,6 +45,25 @@ def test_credentials_in_the_home_folder(tmp_path: Path, name: str, text: str) ->
     write(tmp_path / name, text)
     assert has_kaggle_credentials({"HOME": str(tmp_path)})
     assert not has_kaggle_credentials({"HOME": str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize("text", ["", LEGACY[:-9], json.dumps({"username": USERNAME})])
+def test_a_cut_credentials_file_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / ".kaggle" / "kaggle.json"
+    write(path, text)
+    home = {"HOME": str(tmp_path)}
+
+    assert not has_kaggle_credentials(home)
+    assert half_credentials(home) == f"{path} does not hold a username and a key"
+    assert half_credentials({**home, "KAGGLE_USERNAME": USERNAME, "KAGGLE_KEY": KEY}) is None
+
+
+def test_half_of_the_credentials_in_the_environment_is_told(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+
+    assert half_credentials(home) is None
+    alone = half_credentials({**home, "KAGGLE_KEY": KEY})
+    assert alone == "KAGGLE_KEY is set alone, without the other of the two"
 
 
 @pytest.mark.parametrize(
