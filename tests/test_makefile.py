@@ -26,7 +26,14 @@ def test_a_switch_set_to_zero_is_off(target: str, switch: str, option: str) -> N
 
 def test_a_misspelt_variable_is_refused() -> None:
     told = subprocess.run(
-        ["make", "--dry-run", "submit", "COMPETITON=digits", "CONV=separable"],
+        [
+            "make",
+            "--no-print-directory",
+            "--dry-run",
+            "submit",
+            "COMPETITON=digits",
+            "CONV=separable",
+        ],
         check=False,
         cwd=REPOSITORY,
         capture_output=True,

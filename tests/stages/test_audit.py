@@ -194,7 +194,9 @@ def test_folds_keep_copies_together_until_the_list_is_removed(
 def test_runs_that_are_not_finished_or_not_there_are_refused(
     checkout: Path, trained: Outcome
 ) -> None:
-    with pytest.raises(ConfigError, match=r"RUN='nothing' is no finished run in .*subkernel-"):
+    with pytest.raises(
+        ConfigError, match=r"RUN='nothing' is no run of 'my-digits'; there are: subkernel-"
+    ):
         audit(replace(settings(checkout), run="nothing"), group=False)
 
 
