@@ -1,7 +1,7 @@
 // Convolutions of 3 x 3 with stride 1 and padding 1 by Winograd's F(2 x 4, 3 x 3), in bf16.
 //
-// Lavin & Gray 2015, arXiv:1509.09308. A tile of 2 x 4 outputs and the 4 x 6 inputs that it meets are
-// mapped to 24 positions; there a convolution is a product of matrices over channels, with 24
+// Lavin & Gray 2015, arXiv:1509.09308. A tile of 2 x 4 outputs and the 4 x 6 inputs that it meets
+// are mapped to 24 positions; there a convolution is a product of matrices over channels, with 24
 // multiplications for every 72 of the plain sum. Images are NHWC, kernels float [out][3][3][in],
 // channels come in multiples of 16. Tiles may reach over the end of an image, where nothing is.
 // Transforms are float, what the products take is rounded to bf16, their sums are float.
@@ -17,7 +17,7 @@
 
 namespace {
 
-constexpr int kDown = 2, kAlong = 4;                      // outputs of a tile
+constexpr int kDown = 2, kAlong = 4; // outputs of a tile
 constexpr int kPositionsAlong = kAlong + 2;
 constexpr int kPositions = (kDown + 2) * kPositionsAlong; // of a transformed tile
 constexpr int kTiles = 32; // whose outputs are computed together: they stay in the L2 cache
@@ -283,10 +283,10 @@ void convolve_block(const BFloat16* x, const BFloat16* kernels, BFloat16* y, con
     }
   std::vector<Term> terms;
   for (int i = 0; i < in; i += kLanes) terms.push_back({i / kLanes * group, int64_t(i) * out});
-  const int64_t x_line = int64_t(images.width) * in;
+  const int64_t x_line = int64_t(images.width) * in, first = images.row_of_all(begin);
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + images.row_of_all(begin) * x_line, count * kDown * x_line, kPositions + p, kPositions);
-    prefetch_to_write(y + images.row_of_all(begin) * line, count * kDown * line, p, kPositions);
+    prefetch(x + first * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch_to_write(y + first * line, count * kDown * line, p, kPositions);
     Product product{&s.a[p * a_position], 2, kernels + p * int64_t(in) * out, 2 * out,
                     terms.data(), int(terms.size()), kLanes / 2, &s.sums[p * sums_position], out};
     multiply<kLanes, false>(product, blocks.tiles, out);
@@ -359,10 +359,10 @@ void kernel_gradient_block(const BFloat16* x, const BFloat16* grad, const Blocks
     }
   }
   const Term whole{0, 0};
-  const int64_t x_line = int64_t(images.width) * in;
+  const int64_t x_line = int64_t(images.width) * in, first = images.row_of_all(begin);
   for (int p = 0; p < kPositions; ++p) {
-    prefetch(x + images.row_of_all(begin) * x_line, count * kDown * x_line, kPositions + p, kPositions);
-    prefetch(grad + images.row_of_all(begin) * line, count * kDown * line, kPositions + p, kPositions);
+    prefetch(x + first * x_line, count * kDown * x_line, kPositions + p, kPositions);
+    prefetch(grad + first * line, count * kDown * line, kPositions + p, kPositions);
     Product product{&s.a[p * grad_position], 2 * out, &s.b[p * x_position], 2 * in, &whole, 1,
                     count * pairs, &s.sums[p * int64_t(in) * out], in};
     multiply<2, true>(product, out, in);
@@ -403,7 +403,8 @@ void kernel_gradient(const BFloat16* x, const BFloat16* grad, float* to, Images 
     s.zeros.resize(int64_t(images.width) * in, 0);
     const int64_t end = blocks.count * (thread + 1) / threads;
     for (int64_t block = blocks.count * thread / threads; block < end; ++block)
-      kernel_gradient_block(x, grad, blocks, in, out, block * blocks.rows, blocks.rows_of(block), s);
+      kernel_gradient_block(x, grad, blocks, in, out, block * blocks.rows, blocks.rows_of(block),
+                            s);
   }
 #pragma omp parallel for num_threads(threads)
   for (int o = 0; o < out; ++o)

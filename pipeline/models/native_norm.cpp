@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #ifdef __AVX512BF16__
@@ -86,15 +87,15 @@ inline void write(BFloat16* to, Lanes value) {
 }
 #endif
 
-// Which number of a row `place` among the lanes holds.
-inline int number_at(const float*, int place) { return place; }
-
-inline int number_at(const BFloat16*, int place) {
+// Which number of a row the lanes hold at `place`.
+template <class T>
+inline int number_at(int place) {
+  if (std::is_same_v<T, float>) return place;
   int base = place / kLanes * kLanes, lane = place % kLanes;
   return base + (lane < kHalf ? 2 * lane : 2 * (lane - kHalf) + 1);
 }
 
-// `where <= 0 ? zero : value`; what is no number lets the value through, as in torch.
+// The value, or zero; where `where` is no number the value passes, as in torch.
 inline Lanes zero_where_not_above(Lanes where, Lanes value) {
   return {where.a <= 0 ? Floats{} : value.a, where.b <= 0 ? Floats{} : value.b};
 }
@@ -120,7 +121,7 @@ struct Rows {
     count = pixels * channels / lanes;
   }
 
-  int channel(int place) const { return number_at(static_cast<const T*>(nullptr), place) % channels; }
+  int channel(int place) const { return number_at<T>(place) % channels; }
 
   // One value per place of a row.
   std::vector<float> spread(const float* values) const {
