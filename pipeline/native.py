@@ -10,6 +10,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp", "-fPIC"),
     *("-ffp-contract=fast", "-fno-trapping-math", "-fno-math-errno"),
 )
+_INCLUDED = re.compile(r'^#include "(.+)"', re.MULTILINE)
 
 
 @functools.cache
@@ -37,7 +39,7 @@ def native_library(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
     if not compiler:
         raise RuntimeError("no C++ compiler was found")
-    texts = (file.read_text() for file in (source, *headers_beside(source)))
+    texts = (file.read_text("utf-8") for file in native_sources(source))
     made_of = (*texts, *compiler, *FLAGS, *processor_flags())
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     path = user_cache_folder() / "native" / f"{source.stem}-{key}.so"
@@ -60,9 +62,15 @@ def native_function(source: Path, name: str, *arguments: type) -> Any:
     return function
 
 
-def headers_beside(source: Path) -> list[Path]:
-    """What `source` may include."""
-    return sorted(source.parent.glob("*.h"))
+def native_sources(source: Path) -> list[Path]:
+    """`source` and the headers of our own that it includes, or that these include, each once."""
+    found = [source]
+    for file in found:
+        for name in _INCLUDED.findall(file.read_text("utf-8")):
+            header = Path(os.path.normpath(file.parent / name))
+            if header not in found:
+                found.append(header)
+    return found
 
 
 @functools.cache

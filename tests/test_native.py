@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.models.native_norm import native_norms_problem
-from pipeline.native import native_library, native_problem
+from pipeline.native import native_library, native_problem, native_sources
 
 
 @pytest.fixture
@@ -51,6 +51,22 @@ def test_what_cannot_be_loaded_is_compiled_anew(
 
     assert native_library(source).answer() == 42
     assert damaged.read_bytes() == library.read_bytes()
+
+
+@needs_compiler
+def test_another_text_of_a_header_is_compiled_anew(source: Path, tmp_path: Path) -> None:
+    header = tmp_path / "shared" / "number.h"
+    header.parent.mkdir()
+    (tmp_path / "answer.h").write_text('#include "shared/number.h"\n')
+    source.write_text('#include "answer.h"\nextern "C" int answer() { return kNumber; }\n')
+    found = []
+    for number in (42, 7):
+        header.write_text(f"constexpr int kNumber = {number};\n")
+        native_library.cache_clear()
+        found.append(native_library(source).answer())
+
+    assert found == [42, 7]
+    assert native_sources(source) == [source, tmp_path / "answer.h", header]
 
 
 def test_a_compiler_that_fails_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

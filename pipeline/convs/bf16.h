@@ -2,9 +2,10 @@
 
 #pragma once
 
+#include "interleave.h"
+
 #include <cstdint>
 #include <cstring>
-#include <immintrin.h>
 #include <new>
 #include <vector>
 
@@ -43,15 +44,9 @@ inline void store(BFloat16* to, __m512 value) {
   std::memcpy(to, &rounded, sizeof rounded);
 }
 
-// a0 b0 a1 b1 ...: what a product takes as one step of its sum. `both` is a0 a1 ... b0 b1 ...
-inline void store_interleaved(BFloat16* to, __m512i both) {
-  __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                   7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, both));
-}
-
+// What a product takes as one step of its sum.
 inline void store_pairs(BFloat16* to, __m512 a, __m512 b) {
-  store_interleaved(to, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+  store_halves_interleaved(to, (__m512i)_mm512_cvtne2ps_pbh(b, a));
 }
 
 // Asks for one of `parts` equal parts of so many numbers, ahead of their use. Products that ask for

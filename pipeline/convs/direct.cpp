@@ -234,7 +234,7 @@ void pair_pixels(const BFloat16* line, Image image, int column, int step, int pi
   for (int pixel = 0; pixel < pixels; pixel += 2, column += 2 * step)
     for (int c = 0; c < image.channels; c += kLanes, to += 2 * kLanes) {
       __m512i first = _mm512_castsi256_si512(load(column, c));
-      store_interleaved(to, _mm512_inserti64x4(first, load(column + step, c), 1));
+      store_halves_interleaved(to, _mm512_inserti64x4(first, load(column + step, c), 1));
     }
 }
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #ifdef __AVX512BF16__
-#include <immintrin.h>
+#include "../convs/interleave.h"
 #endif
 
 namespace {
@@ -69,10 +69,7 @@ inline void write(float* to, Lanes value) { std::memcpy(to, &value, sizeof value
 
 #ifdef __AVX512BF16__
 inline void write(BFloat16* to, Lanes value) {
-  __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                   7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  auto halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)value.b, (__m512)value.a);
-  _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, halves));
+  store_halves_interleaved(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)value.b, (__m512)value.a));
 }
 #else
 inline Bits rounded(Floats value) { // to nearest, ties to even, in the upper half of each word
@@ -181,12 +178,26 @@ private:
   }
 };
 
+// y = scale * x + shift, per channel.
+struct Line {
+  std::vector<float> scale, shift;
+
+  Line(const float* weight, const float* bias, const float* mean, const float* inverse,
+       int channels)
+      : scale(channels), shift(channels) {
+    for (int c = 0; c < channels; ++c) {
+      scale[c] = weight[c] * inverse[c];
+      shift[c] = bias[c] - mean[c] * scale[c];
+    }
+  }
+};
+
 template <class T>
 void forward(const T* x, const T* residual, const float* weight, const float* bias, T* y,
              float* mean, float* inverse, float* running_mean, float* running_variance,
              int64_t pixels, int channels, float eps, float momentum, bool relu, int threads) {
   Rows<T> rows(pixels, channels, threads);
-  std::vector<float> first(channels), scale(channels), shift(channels);
+  std::vector<float> first(channels);
   // Sums of distances from the first pixel: those of a nearly constant channel do not cancel.
   for (int c = 0; c < channels; ++c) first[c] = value_of(x[c]);
   std::vector<float> origins = rows.spread(first.data());
@@ -208,10 +219,10 @@ void forward(const T* x, const T* residual, const float* weight, const float* bi
     inverse[c] = float(1 / std::sqrt(variance + eps));
     running_mean[c] += momentum * (mean[c] - running_mean[c]);
     running_variance[c] += momentum * (float(unbiased) - running_variance[c]);
-    scale[c] = weight[c] * inverse[c];
-    shift[c] = bias[c] - mean[c] * scale[c];
   }
-  std::vector<float> scales = rows.spread(scale.data()), shifts = rows.spread(shift.data());
+  const Line line(weight, bias, mean, inverse, channels);
+  std::vector<float> scales = rows.spread(line.scale.data());
+  std::vector<float> shifts = rows.spread(line.shift.data());
   const Floats lowest = Floats{} + (relu ? 0.0f : -INFINITY);
   const Lanes floor{lowest, lowest};
   rows.each([&](int group) {
@@ -223,44 +234,51 @@ void forward(const T* x, const T* residual, const float* weight, const float* bi
   });
 }
 
-// With a ReLU, `grad_residual` receives the gradient ahead of it, which is the residual's; it may be
-// the same memory as `grad_x`. Without one the residual's gradient is `grad` itself.
+// With a ReLU and a sum, `grad_residual` receives the gradient ahead of the ReLU, which `y` tells of.
+// Without a sum there is no `y`: x is at hand anyway. Without a ReLU the residual's gradient is
+// `grad` itself.
 template <class T>
-void backward(const T* grad, const T* x, const T* y, const float* weight, const float* mean,
-              const float* inverse, T* grad_x, T* grad_residual, float* grad_weight,
-              float* grad_bias, int64_t pixels, int channels, bool relu, int threads) {
+void backward(const T* grad, const T* x, const T* y, const float* weight, const float* bias,
+              const float* mean, const float* inverse, T* grad_x, T* grad_residual,
+              float* grad_weight, float* grad_bias, int64_t pixels, int channels, bool relu,
+              int threads) {
   Rows<T> rows(pixels, channels, threads);
-  std::vector<float> means = rows.spread(mean);
+  const Line line(weight, bias, mean, inverse, channels);
+  std::vector<float> means = rows.spread(mean), scales = rows.spread(line.scale.data());
+  std::vector<float> shifts = rows.spread(line.shift.data());
+  const bool by_x = relu && !y;
   std::vector<double> sum(channels), product(channels);
   rows.sums(
       [&](int group) {
-        return [=, m = read(&means[group])](int64_t at, Lanes& a, Lanes& b) {
-          Lanes g = read(grad + at);
-          if (relu) {
+        return [=, m = read(&means[group]), s = read(&scales[group]),
+                t = read(&shifts[group])](int64_t at, Lanes& a, Lanes& b) {
+          Lanes g = read(grad + at), value = read(x + at);
+          if (by_x) g = zero_where_not_above(value * s + t, g);
+          if (y) {
             g = zero_where_not_above(read(y + at), g);
             write(grad_residual + at, g);
           }
           a = a + g;
-          b = b + g * (read(x + at) - m);
+          b = b + g * (value - m);
         };
       },
       sum.data(), product.data());
-  if (relu) grad = grad_residual;
+  if (y) grad = grad_residual;
   // scale * (g - mean(g) - x_hat * mean(g * x_hat)) as multiples of g, of x, and of 1.
-  std::vector<float> scale(channels), slope(channels), constant(channels);
+  std::vector<float> slope(channels), constant(channels);
   for (int c = 0; c < channels; ++c) {
     grad_bias[c] = float(sum[c]);
     grad_weight[c] = float(product[c] * inverse[c]);
-    scale[c] = weight[c] * inverse[c];
-    slope[c] = float(-scale[c] * inverse[c] * grad_weight[c] / double(pixels));
-    constant[c] = float(-scale[c] * sum[c] / pixels - double(slope[c]) * mean[c]);
+    slope[c] = float(-line.scale[c] * inverse[c] * grad_weight[c] / double(pixels));
+    constant[c] = float(-line.scale[c] * sum[c] / pixels - double(slope[c]) * mean[c]);
   }
-  std::vector<float> scales = rows.spread(scale.data()), slopes = rows.spread(slope.data());
-  std::vector<float> constants = rows.spread(constant.data());
+  std::vector<float> slopes = rows.spread(slope.data()), constants = rows.spread(constant.data());
   rows.each([&](int group) {
-    return [=, s = read(&scales[group]), k = read(&slopes[group]),
-            t = read(&constants[group])](int64_t at) {
-      write(grad_x + at, read(grad + at) * s + (read(x + at) * k + t));
+    return [=, s = read(&scales[group]), t = read(&shifts[group]), k = read(&slopes[group]),
+            c = read(&constants[group])](int64_t at) {
+      Lanes g = read(grad + at), value = read(x + at);
+      if (by_x) g = zero_where_not_above(value * s + t, g);
+      write(grad_x + at, g * s + (value * k + c));
     };
   });
 }
@@ -276,11 +294,11 @@ void backward(const T* grad, const T* x, const T* y, const float* weight, const 
             channels, eps, momentum, relu != 0, threads);                                          \
   }                                                                                                \
   extern "C" void norm_backward_##NAME(                                                            \
-      const T* grad, const T* x, const T* y, const float* weight, const float* mean,               \
-      const float* inverse, T* grad_x, T* grad_residual, float* grad_weight, float* grad_bias,     \
-      int64_t pixels, int channels, int relu, int threads) {                                       \
-    backward(grad, x, y, weight, mean, inverse, grad_x, grad_residual, grad_weight, grad_bias,     \
-             pixels, channels, relu != 0, threads);                                                \
+      const T* grad, const T* x, const T* y, const float* weight, const float* bias,               \
+      const float* mean, const float* inverse, T* grad_x, T* grad_residual, float* grad_weight,    \
+      float* grad_bias, int64_t pixels, int channels, int relu, int threads) {                     \
+    backward(grad, x, y, weight, bias, mean, inverse, grad_x, grad_residual, grad_weight,          \
+             grad_bias, pixels, channels, relu != 0, threads);                                     \
   }
 
 NORM_FUNCTIONS(float32, float)

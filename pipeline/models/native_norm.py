@@ -77,20 +77,19 @@ class _Norm(torch.autograd.Function):
         moving = norm.running_mean, norm.running_var
         call = _call("forward", x, residual, weight, bias, y, mean, inverse, *moving)
         call(norm.eps, norm.momentum or 0.0, relu)
-        ctx.save_for_backward(x, y if relu else None, weight, mean, inverse)
         ctx.relu, ctx.has_residual = relu, residual is not None
+        sum_then_relu = y if relu and ctx.has_residual else None
+        ctx.save_for_backward(x, sum_then_relu, weight, bias, mean, inverse)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, mean, inverse = ctx.saved_tensors
+        x, y, *per_channel = ctx.saved_tensors
         grad, grad_x = _rows_of_channels(grads[0]), torch.empty_like(x)
-        grad_residual = grad if not ctx.relu else grad_x
-        if ctx.relu and ctx.has_residual:
-            grad_residual = torch.empty_like(x)
-        own = torch.empty_like(weight), torch.empty_like(weight)
-        _call("backward", grad, x, y, weight, mean, inverse, grad_x, grad_residual, *own)(ctx.relu)
+        grad_residual = grad if y is None else torch.empty_like(x)
+        own = torch.empty_like(per_channel[0]), torch.empty_like(per_channel[0])
+        _call("backward", grad, x, y, *per_channel, grad_x, grad_residual, *own)(ctx.relu)
         return grad_x, grad_residual if ctx.has_residual else None, *own, None, None
 
 

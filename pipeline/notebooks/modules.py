@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from pipeline.native import headers_beside
+from pipeline.native import native_sources
 
 PACKAGE = Path(__file__).parents[1]
 ENTRIES = (
@@ -51,7 +51,7 @@ def needed_modules(entries: Sequence[str] = ENTRIES, package: Path = PACKAGE) ->
             continue
         sources[path] = file.read_text(encoding="utf-8")
         native = file.with_suffix(NATIVE)
-        for source in [native, *headers_beside(native)] if native.exists() else []:
+        for source in native_sources(native) if native.exists() else []:
             sources[source.relative_to(package.parent).as_posix()] = source.read_text("utf-8")
         waiting += _packages_above(name)
         waiting += _followed(path, sources[path], package)

@@ -44,7 +44,7 @@ from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 10
+ENGINE_VERSION = 11
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,7 +77,10 @@ def take(images: Tensor, index: Tensor, views: Views) -> Tensor:
     rows = _shifted(height, views.down)
     columns = _shifted(width, views.right)
     columns = torch.where(views.mirrored[:, None], columns.flip(1), columns)
-    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    # One index for all of a pixel: an index per axis takes three times as long on a CPU.
+    pixels = (index[:, None, None] * height + rows[:, :, None]) * width + columns[:, None, :]
+    chosen = images.flatten(0, 2).index_select(0, pixels.flatten())
+    return chosen.view(*pixels.shape, images.shape[3])
 
 
 def shrink(images: Tensor, side: int) -> Tensor:

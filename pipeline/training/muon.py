@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,8 @@ SMALLEST_ENTRY = 1e-18
 # A semi-orthogonal matrix has entries of root mean square 1 / √longer side, Adam's update 0.2.
 ADAM_RMS = 0.2
 _LAYERS = (nn.Linear, _ConvNd, KernelConv)
+
+Kind = TypeVar("Kind", bound=Hashable)
 
 
 class Muon(UpdateRule):
@@ -83,37 +85,59 @@ def orthogonalise(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Roughly U Vᵀ for each matrix U S Vᵀ, by Newton-Schulz iteration.
 
     Each iterate is the matrix times a polynomial of its gram matrix. Only that polynomial is
-    iterated, at the matrix's shorter side, and those of the same side go through together.
+    iterated, at the matrix's shorter side. Matrices of one shape, and gram matrices of one side,
+    go through together: most are so small that calls count, not multiplications.
     """
-    wide = [matrix if _is_wide(matrix) else matrix.mT for matrix in matrices]
-    wide = [matrix / matrix.norm().clamp(min=SMALLEST_NORM) for matrix in wide]
-    wide = [F.hardshrink(matrix, SMALLEST_ENTRY) for matrix in wide]
-    alike: dict[int, list[int]] = defaultdict(list)
-    for place, matrix in enumerate(wide):
-        alike[len(matrix)].append(place)
-    for places in alike.values():
-        factors = _newton_schulz(torch.stack([wide[place] @ wide[place].mT for place in places]))
-        for place, factor in zip(places, factors, strict=True):
-            wide[place] = factor @ wide[place]
-    return [
-        (matrix if _is_wide(given) else matrix.mT).contiguous()
-        for matrix, given in zip(wide, matrices, strict=True)
-    ]
+    by_shape = _places(matrix.shape for matrix in matrices)
+    wide = []
+    for shape, places in by_shape.items():
+        stack = torch.stack([matrices[place] for place in places])
+        wide.append(_of_norm_one(stack if _is_wide(shape) else stack.mT))
+    for numbers in _places(stack.shape[1] for stack in wide).values():
+        grams = torch.cat([wide[number] @ wide[number].mT for number in numbers])
+        factors = _newton_schulz(grams).split([len(wide[number]) for number in numbers])
+        for number, factor in zip(numbers, factors, strict=True):
+            wide[number] = factor @ wide[number]
+    found: dict[int, Tensor] = {}
+    for (shape, places), stack in zip(by_shape.items(), wide, strict=True):
+        upright = stack if _is_wide(shape) else stack.mT
+        found |= zip(places, upright.contiguous(), strict=True)
+    return [found[place] for place in range(len(matrices))]
+
+
+def _places(kinds: Iterable[Kind]) -> dict[Kind, list[int]]:
+    """Where each kind stands."""
+    places: dict[Kind, list[int]] = defaultdict(list)
+    for place, kind in enumerate(kinds):
+        places[kind].append(place)
+    return places
+
+
+def _of_norm_one(stack: Tensor) -> Tensor:
+    norms = torch.linalg.matrix_norm(stack, keepdim=True).clamp(min=SMALLEST_NORM)
+    return F.hardshrink(stack / norms, SMALLEST_ENTRY)
 
 
 def _newton_schulz(gram: Tensor) -> Tensor:
     """What makes matrices X of gram matrices X Xᵀ, [n, side, side], orthogonal: times X."""
-    a, b, c = COEFFICIENTS
-    factor = torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype).expand_as(gram)
-    for _ in range(ITERATIONS):
-        step = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        step.diagonal(dim1=-2, dim2=-1).add_(a)
-        factor, gram = step @ factor, step @ gram @ step
+    step = _polynomial(gram)
+    factor = step
+    for _ in range(ITERATIONS - 1):
+        gram = step @ gram @ step
+        step = _polynomial(gram)
+        factor = step @ factor
     return factor
 
 
-def _is_wide(matrix: Tensor) -> bool:
-    return matrix.shape[0] <= matrix.shape[1]
+def _polynomial(gram: Tensor) -> Tensor:
+    a, b, c = COEFFICIENTS
+    result = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    result.diagonal(dim1=-2, dim2=-1).add_(a)
+    return result
+
+
+def _is_wide(shape: torch.Size) -> bool:
+    return shape[0] <= shape[1]
 
 
 def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:

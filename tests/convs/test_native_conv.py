@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +20,7 @@ from pipeline.convs.geometry import Geometry
 from pipeline.convs.native_conv import NativeConv
 from pipeline.convs.winograd import WINOGRAD
 from pipeline.errors import ConfigError
+from pipeline.native import native_library
 
 # Inputs, transforms and outputs are rounded to bf16, each by up to 2^-9.
 TOLERANCE = {WINOGRAD: 0.015, DIRECT: 0.005}
@@ -291,3 +296,18 @@ def test_where_there_is_none_the_reason_is_told(monkeypatch: pytest.MonkeyPatch)
     assert executions_of(conv) == ("folded", "shifted")
     with pytest.raises(ConfigError, match=r"not possible here \(the processor does not report"):
         set_execution(conv, "winograd")
+
+
+@needs_bf16
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="nothing here shows machine code")
+@pytest.mark.parametrize("algorithm", [WINOGRAD, DIRECT])
+def test_sums_stay_in_registers_while_products_are_added(algorithm: NativeConv) -> None:
+    library = native_library(algorithm.source)._name
+    shown = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", library], check=True, capture_output=True, text=True
+    ).stdout
+    functions = [text for text in shown.split("\n\n") if "vdpbf16ps" in text]
+    assert functions
+    for function in functions:
+        first, last = function.index("vdpbf16ps"), function.rindex("vdpbf16ps")
+        assert not re.search(r"vmov\w+ +%zmm\d+,.*\(", function[first:last])

@@ -81,31 +81,27 @@ def test_what_the_yardstick_cannot_read_is_refused(
     assert os.environ["KINETO_LOG_LEVEL"] == "99"  # else the profiler tells of errors
 
 
-def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
-    subject = Subject(
-        Settings(model="nntrain-cnn", set="epochs=1 schedule=one-cycle batch_size=32"),
+def subject_of(settings: Settings) -> Subject:
+    """64 black images of 8 x 8 pixels, of two classes, on the CPU."""
+    return Subject(
+        settings,
         Execution(device="cpu", precision="fp32"),
         torch.zeros(64, 8, 8, 1, dtype=torch.uint8),
         torch.arange(64) % 2,
         classes=2,
         mirror=False,
     )
-    engine = subject.start()
+
+
+def test_more_epochs_are_timed_than_the_schedule_is_for() -> None:
+    settings = Settings(model="nntrain-cnn", set="epochs=1 schedule=one-cycle batch_size=32")
+    engine = subject_of(settings).start()
 
     assert all(engine.epoch() > 0 for _ in range(3))
 
 
 def test_dropout_is_the_recipes() -> None:
-    subject = Subject(
-        Settings(recipe="published", set="dropout=0.3"),
-        Execution(device="cpu", precision="fp32"),
-        torch.zeros(4, 8, 8, 1, dtype=torch.uint8),
-        torch.arange(4) % 2,
-        classes=2,
-        mirror=False,
-    )
-
-    parts = subject.network().modules()
+    parts = subject_of(Settings(recipe="published", set="dropout=0.3")).network().modules()
 
     assert [part.p for part in parts if isinstance(part, nn.Dropout)] == [0.3]
 
