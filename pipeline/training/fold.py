@@ -71,7 +71,7 @@ def _help(run: Run, data: FoldData, number: int, deadline: Deadline) -> None:
     """Train beside the process that writes."""
 
     def help_to_save(state: TrainingState) -> None:
-        state.random_states()
+        state.gathered()
 
     _train(run, data, number, unfinished_folder(run.fold(number)), help_to_save, deadline)
 

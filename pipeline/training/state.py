@@ -129,27 +129,30 @@ class TrainingState:
         parts = {"ema": self.average, "keep": self.best}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def random_states(self) -> dict[str, list[Tensor] | None]:
-        """Of the processes that train the fold together, by rank; all of them call this at once."""
+    def gathered(self) -> dict[str, Any]:
+        """What differs between the processes that train the fold; all of them call this at once.
+
+        Random states are by rank; of the losses it is the mean, which any number can go on with.
+        """
         device = self.loss_sum.device
         on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         return {
             "random": group.gathered(torch.get_rng_state()),
             "random_cuda": None if on_device is None else group.gathered(on_device),
+            "loss_sum": group.total(self.loss_sum) / group.size(),
         }
 
     def save(self, path: Path) -> None:
-        """Write the state as it is between two steps, while helpers call `random_states`."""
+        """Write the state as it is between two steps, while helpers call `gathered`."""
         saved = {
             "identity": self.identity,
             "parts": [part.state_dict() for part in self._parts()],
             "choices": {name: part.state_dict() for name, part in self._choices().items()},
             "history": [asdict(metrics) for metrics in self.history],
             "step": self.step,
-            "loss_sum": self.loss_sum,
             "seconds": self.seconds,
             "micro_batch": self.micro_batch,
-            **self.random_states(),
+            **self.gathered(),
         }
         save_checkpoint(path, saved)
 

@@ -137,6 +137,10 @@ def test_processes_that_share_each_batch_go_on_to_the_same_bytes_each_with_its_d
         train_in_groups([run], cache, lambda *_: None, Deadline())
 
     assert file_bytes(stopped) == file_bytes(straight)
+    epochs = [
+        json.loads((run.fold(0) / "metrics.jsonl").read_text()) for run in (straight, stopped)
+    ]
+    assert epochs[1]["train_loss"] == pytest.approx(epochs[0]["train_loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize("launch", [on_two_devices, train_in_groups], ids=["devices", "ddp"])

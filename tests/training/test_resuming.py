@@ -11,6 +11,7 @@ import torch
 from pipeline.artifacts import verify_manifest
 from pipeline.errors import BudgetError, DataError
 from pipeline.stages.train import _progress
+from pipeline.training import group
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
 from pipeline.training.folds import write_folds
@@ -158,6 +159,26 @@ def test_a_resumed_fold_keeps_to_the_images_at_once_that_fit(tmp_path, fold_data
 
     assert (resumed.batch, resumed.micro_batch) == (32, 8)
     assert resumed_from_old.micro_batch == 32
+
+
+def test_a_checkpoint_has_the_losses_of_all_processes_that_shared_the_batch(
+    tmp_path, fold_data, monkeypatch
+):
+    """A process goes on with the mean: whichever it is, and however many there are now."""
+    model = NETWORK.build(torch.zeros(1), torch.ones(1))
+    saved, resumed = (
+        start_training(model, fold_data, Recipe(epochs=1, batch_size=32), FP32) for _ in range(2)
+    )
+    saved.loss_sum += 2.0
+    with monkeypatch.context() as patch:
+        patch.setattr(group, "size", lambda: 2)
+        patch.setattr(group, "gathered", lambda value: [value, value])
+        patch.setattr(group, "total", lambda value: value + 4.0)  # with that of the other process
+        saved.save(tmp_path / CHECKPOINT)
+
+    resumed.resume(tmp_path / CHECKPOINT)
+
+    assert resumed.loss_sum.item() == 3.0
 
 
 @pytest.mark.parametrize(("before", "now"), [("fp32", "fp16"), ("fp16", "fp32")])
