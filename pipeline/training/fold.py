@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.artifacts import resumable_folder, sha256_of, unfinished_folder, write_whole
@@ -144,7 +144,7 @@ def _write_results(
     run: Run, data: TensorCache, state: TrainingState, fold_data: FoldData, folder: Path
 ) -> None:
     model = state.trained()
-    save_file(_apart(model.state_dict()), folder / WEIGHTS)
+    write_whole(folder / WEIGHTS, save(_apart(model.state_dict())))
     probabilities = predict_probabilities(
         model,
         fold_data.images,

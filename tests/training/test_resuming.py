@@ -1,5 +1,6 @@
 """A fold that was stopped or killed goes on, and from its own checkpoint alone."""
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,14 @@ import pytest
 import torch
 
 from pipeline.artifacts import verify_manifest
-from pipeline.errors import BudgetError, DataError
+from pipeline.errors import BudgetError, DataError, StorageError
 from pipeline.stages.train import _progress
 from pipeline.training import group
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
 from pipeline.training.folds import write_folds
 from pipeline.training.recipes import Recipe
-from pipeline.training.run import CHECKPOINT
+from pipeline.training.run import CHECKPOINT, WEIGHTS
 from pipeline.training.start import start_training
 from tests.training.runs import CPU, FP32, NETWORK, make_run, train
 
@@ -55,7 +56,7 @@ def test_a_fold_stopped_after_every_step_goes_on_to_the_same_bytes(tmp_path, dig
     "moment",
     [
         "pipeline.training.fold._write_metrics",
-        "pipeline.training.fold.save_file",
+        "pipeline.training.fold.save",
         "pipeline.artifacts.write_manifest",
         "pipeline.artifacts.replace_folder",
     ],
@@ -83,6 +84,25 @@ def test_a_kill_behind_the_last_epoch_costs_none(tmp_path, digits, monkeypatch, 
     verify_manifest(killed.fold(0))
     for name in ("weights.safetensors", "oof.csv"):
         assert (killed.fold(0) / name).read_bytes() == (straight.fold(0) / name).read_bytes()
+
+
+def test_a_disk_that_fills_behind_the_last_epoch_is_told_and_costs_none(
+    tmp_path, digits, monkeypatch
+):
+    run = make_run(tmp_path, digits, epochs=1)
+
+    def fill(source, target):
+        if target.name == WEIGHTS:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        source.rename(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.artifacts.os.replace", fill)
+        with pytest.raises(StorageError, match=rf"disk full while writing .*{WEIGHTS}"):
+            train(run, digits)
+
+    assert train(run, digits) == []
+    verify_manifest(run.fold(0))
 
 
 def test_the_bar_of_a_fold_that_goes_on_begins_behind_the_epochs_that_it_has(tmp_path, digits):
