@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         DataError: the file is damaged or holds something else.
     """
     try:
+        _compare_checksums(path)
         state = torch.load(path, map_location=device, weights_only=True)
     except OSError:
         raise
@@ -40,3 +42,15 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
             "starts again"
         )
     return state
+
+
+def _compare_checksums(path: Path) -> None:
+    """Torch writes one for every tensor, and does not look at them when it reads.
+
+    Raises:
+        zipfile.BadZipFile: a tensor was changed, or the file is no archive.
+    """
+    with zipfile.ZipFile(path) as tensors:
+        changed = tensors.testzip()
+    if changed is not None:
+        raise zipfile.BadZipFile(changed)

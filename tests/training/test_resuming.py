@@ -220,7 +220,15 @@ def test_a_fold_goes_on_where_another_number_format_was_decided_on(
     assert resumed.scaler.is_enabled() == (now == "fp16")
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:1000], lambda data: b"junk"])
+def one_byte_changed(data):
+    """In the middle, where tensors are."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:1000], lambda data: b"junk", one_byte_changed]
+)
 def test_a_damaged_checkpoint_is_named(tmp_path, digits, damage):
     run = make_run(tmp_path, digits)
     with pytest.raises(BudgetError):
