@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pipeline.artifacts import (
     content_key,
     sha256_of,
+    storage_errors,
     verify_manifest,
     write_json,
     write_whole,
@@ -30,6 +31,7 @@ from pipeline.stages.console import say, say_table
 from pipeline.stages.decisions import make_executable
 from pipeline.stages.fold_map import planned_fold_map, shared_fold_map
 from pipeline.stages.network import network_of
+from pipeline.stages.predict import PREDICTIONS
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, changes
 from pipeline.stages.side_by_side import train_side_by_side
@@ -110,6 +112,8 @@ def train_runs(
         verify_manifest(cache)
     try:
         if lacking := [run for run in unfinished if run.missing_folds()]:
+            for run in lacking:
+                _remove_predictions(run)
             with _progress(lacking) as bar, deadline.heeding_signals():
                 show = partial(_show, bar)
                 train_side_by_side(lacking, cache, show, deadline, launch)
@@ -205,6 +209,13 @@ def run_identity(
         "engine_version": ENGINE_VERSION,
         **({"metric": competition.metric or "accuracy"} if recipe.keep == "best" else {}),
     }
+
+
+def _remove_predictions(run: Run) -> None:
+    """They are of a fold that was trained before, such as one that was damaged since."""
+    path = run.folder / PREDICTIONS
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
 
 
 def _finish(run: Run, competition: Competition, data: TensorCache) -> None:

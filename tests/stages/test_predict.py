@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from pipeline.artifacts import write_manifest
+from pipeline.competition import Competition
 from pipeline.errors import DataError
 from pipeline.stages.predict import predict, predictions_by_fold
+from pipeline.stages.train import train_runs
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold import run_fold
+from pipeline.training.launch import train_on_devices
 from pipeline.training.predict import predict_probabilities
 from pipeline.training.run import Run
 from pipeline.training.tables import read_probabilities
@@ -41,7 +46,7 @@ def test_the_threads_of_the_run_predict(tmp_path: Path) -> None:
     assert probabilities.shape == (600, 10)
 
 
-def with_record(run: Run, **changes: bool) -> Run:
+def with_record(run: Run, **changes: Any) -> Run:
     (run.folder / "run.json").write_text(json.dumps({**run.record, **changes}))
     return Run.open(run.folder)
 
@@ -83,3 +88,22 @@ def test_predictions_are_means_over_folds_of_every_view_of_undamaged_files(tmp_p
         with pytest.raises(DataError, match=rf"1 files differ from the .* first '{path.name}'"):
             predict(run.folder, cache)
         damage(path)  # back again
+
+
+def test_what_a_fold_predicted_is_gone_when_the_fold_is_trained_anew(tmp_path: Path) -> None:
+    """On another machine, say: there its weights are others."""
+    data = digit_images()
+    cache = write_cache(data, tmp_path / "cache")
+    write_manifest(cache)
+    run = make_run(tmp_path / "run", data, epochs=1, folds=2)
+    for number in run.folds:
+        train(run, data, number)
+    before = predict(run.folder, cache).read_bytes()
+    shutil.rmtree(run.fold(1))
+
+    other = with_record(run, seed=1)
+    train_runs(
+        [other], Competition(slug="x", metric="accuracy"), cache, Deadline(), train_on_devices
+    )
+
+    assert predict(run.folder, cache).read_bytes() != before
