@@ -22,7 +22,7 @@ from pipeline.stages.settings import Settings
 from pipeline.stages.submission import submission
 from pipeline.stages.train import train
 from pipeline.training.deadline import Deadline
-from pipeline.training.run import RECORD
+from pipeline.training.run import RECORD, epochs_below
 from pipeline.workspace import Workspace
 
 RUNS = "submissions"
@@ -118,13 +118,20 @@ def _provide_raw(mounted: Path, raw: Path) -> None:
 
 
 def adopt_runs(inputs: Path, runs: Path) -> None:
-    """Copy what earlier sessions left of their runs, so that training goes on from there."""
-    for depth in range(1, _DEEPEST_OUTPUT + 1):
-        for record in inputs.glob(f"{'*/' * depth}{RUNS}/{runs.name}/*/{RECORD}"):
-            own = runs / record.parent.name
-            if not own.exists():
-                shutil.copytree(record.parent, own)
-                say("kernel", f"going on with {record.parent}")
+    """Copy what earlier sessions left of their runs, so that training goes on from there.
+
+    Where several left the same run, it is the one that is trained furthest.
+    """
+    left = [
+        record.parent
+        for depth in range(1, _DEEPEST_OUTPUT + 1)
+        for record in inputs.glob(f"{'*/' * depth}{RUNS}/{runs.name}/*/{RECORD}")
+    ]
+    for run in sorted(left, key=epochs_below, reverse=True):
+        own = runs / run.name
+        if not own.exists():
+            shutil.copytree(run, own)
+            say("kernel", f"going on with {run}")
 
 
 def train_within(

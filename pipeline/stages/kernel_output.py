@@ -17,8 +17,8 @@ from pipeline.client.client import KaggleClient
 from pipeline.client.kernels import KernelVersion
 from pipeline.errors import HostError
 from pipeline.stages.console import say
-from pipeline.training.run import METRICS
 from pipeline.training.run import RECORD as RUN_RECORD
+from pipeline.training.run import epochs_below
 
 SUBMISSION = "submission.csv"
 
@@ -73,8 +73,7 @@ def _require_finished(output: Path) -> None:
     records = [read_json(path) for path in output.rglob(RUN_RECORD)]
     if (output / SUBMISSION).is_file() or all("cv" in record for record in records):
         return
-    histories = [path.read_text() for path in output.rglob(METRICS)]
-    epochs = sum(history.count("\n") for history in histories)
+    epochs = epochs_below(output)
     shutil.rmtree(output)
     raise UnfinishedRunError(epochs)
 

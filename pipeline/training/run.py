@@ -186,3 +186,9 @@ class Run:
             path = self.folder / RECORD
             raise DataError(f"{path} has no {key!r}; delete {self.folder} and rerun")
         return part
+
+
+def epochs_below(folder: Path) -> int:
+    """How many epochs are trained in all folds of the runs in or below a folder."""
+    histories = (path.read_text(encoding="utf-8") for path in folder.rglob(METRICS))
+    return sum(history.count("\n") for history in histories)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.stages.kernel import run_kernel
+from pipeline.stages.kernel import adopt_runs, run_kernel
 from pipeline.stages.settings import Settings
 from tests.stages.commands import Command, write_digit_images
 
@@ -74,6 +74,27 @@ def test_a_session_out_of_time_is_continued_when_its_output_is_attached(
     assert straight is not None
     assert output is not None
     assert output.read_bytes() == straight.read_bytes()
+
+
+def leave_session(output: Path, epochs: int) -> None:
+    """What a notebook leaves whose time was up after so many epochs."""
+    fold = output / "submissions/my-digits/subkernel-1/fold0.unfinished"
+    fold.mkdir(parents=True)
+    (fold.parent / "run.json").write_text("{}")
+    (fold / "metrics.jsonl").write_text("{}\n" * epochs)
+    (fold / "checkpoint.pt").write_text(str(epochs))
+
+
+def test_of_several_sessions_the_one_that_trained_furthest_is_continued(tmp_path: Path) -> None:
+    """As where a notebook and a copy that went on from it are attached."""
+    places = ("a-session", "b-session", "c-session", "notebooks/me/session")
+    for epochs, place in zip((3, 7, 2, 5), places, strict=True):
+        leave_session(tmp_path / "inputs" / place, epochs)
+
+    adopt_runs(tmp_path / "inputs", tmp_path / "runs/my-digits")
+
+    (checkpoint,) = (tmp_path / "runs").rglob("checkpoint.pt")
+    assert checkpoint.read_text() == "7"
 
 
 def test_a_competition_that_is_not_mounted_is_named(tmp_path: Path) -> None:
