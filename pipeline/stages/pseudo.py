@@ -30,7 +30,7 @@ from pipeline.stages.members import Member, check_every_fold, open_member
 from pipeline.stages.predict import predictions_by_fold
 from pipeline.stages.provenance import provenance
 from pipeline.stages.settings import Settings, named_run
-from pipeline.stages.train import ENGINE_VERSION, train_runs
+from pipeline.stages.train import ENGINE_VERSION, note_weights, train_runs
 from pipeline.training.deadline import Deadline, parse_budget
 from pipeline.training.pseudo import confident, write_pseudo
 from pipeline.training.run import FOLDS, MADE_FROM, PSEUDO, RECORD, WEIGHTS, Run
@@ -113,6 +113,8 @@ def open_pseudo_run(base: Run, data: TensorCache, confidence: float, launch: str
     if not (folder / RECORD).exists():
         _write(folder, identity, base, pseudo_tables(base, data, confidence))
     run = Run.open(folder)
+    if base.weights_file:
+        note_weights(run, base.weights_file)
     make_executable(run, data, launch)
     return run
 

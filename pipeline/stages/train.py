@@ -142,11 +142,17 @@ def open_run(settings: Settings, competition: Competition, cache: Path, data: Te
             like = "the weights were trained" if given else "the training images are"
             say("train", f"starts from {weights.path}, normalised as {like}")
     run = Run.open(folder)
-    if weights and run.record.get("weights_file") != str(weights.path):
-        run.record["weights_file"] = str(weights.path)
-        write_json(folder / RECORD, run.record)
+    if weights:
+        note_weights(run, weights.path)
     make_executable(run, data, settings.launch)
     return run
+
+
+def note_weights(run: Run, file: Path) -> None:
+    """Write down where the weights that the run starts from lie now; they may have been moved."""
+    if run.weights_file != file:
+        run.record["weights_file"] = str(file)
+        write_json(run.folder / RECORD, run.record)
 
 
 def plan_run(

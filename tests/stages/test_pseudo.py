@@ -112,6 +112,22 @@ def test_a_pseudo_run_goes_on_after_a_stop_and_is_submitted_and_blended(
         pseudo(replace(trained, run=blended["run"]), 0.3)
 
 
+def test_weights_that_were_moved_since_the_run_began_are_where_its_base_has_them(
+    tmp_path: Path,
+) -> None:
+    data = digit_images()
+    base = make_run(tmp_path / "base", data, epochs=1, folds=2)
+    train_folds(base, data, base.folds)
+    before, now = (Run(base.folder, {**base.record, "weights_file": name}) for name in "ab")
+    begun = open_pseudo_run(before, data, confidence=0.11)
+
+    run = open_pseudo_run(now, data, confidence=0.11)
+
+    assert run.folder == begun.folder
+    assert (begun.weights_file, run.weights_file) == (Path("a"), Path("b"))
+    assert Run.open(run.folder).weights_file == Path("b")
+
+
 @pytest.mark.parametrize("confidence", [0.0, -1.0, 1.5, float("nan")])
 def test_what_is_no_confidence_is_refused(trained: Settings, confidence: float) -> None:
     with pytest.raises(ConfigError, match="choose a probability above 0, up to 1"):
