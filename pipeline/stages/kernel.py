@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from pipeline.artifacts import sha256_of
+from pipeline.artifacts import sha256_of, write_whole
 from pipeline.competition import Competition, load_competition
 from pipeline.data.archive_members import is_archive
 from pipeline.data.archives import unpack_archives
@@ -129,8 +129,10 @@ def adopt_runs(inputs: Path, runs: Path) -> None:
     ]
     for run in sorted(left, key=epochs_below, reverse=True):
         own = runs / run.name
-        if not own.exists():
-            shutil.copytree(run, own)
+        if not (own / RECORD).exists():
+            shutil.copytree(run, own, ignore=shutil.ignore_patterns(RECORD), dirs_exist_ok=True)
+            # Last: a copy that was interrupted is made again.
+            write_whole(own / RECORD, (run / RECORD).read_bytes())
             say("kernel", f"going on with {run}")
 
 

@@ -97,6 +97,28 @@ def test_of_several_sessions_the_one_that_trained_furthest_is_continued(tmp_path
     assert checkpoint.read_text() == "7"
 
 
+def test_a_copy_that_was_interrupted_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(source: str, target: str, **rest: bool) -> str:
+        if Path(source).name == "checkpoint.pt":
+            raise KeyboardInterrupt
+        return str(copyfile(source, target, **rest))
+
+    leave_session(tmp_path / "inputs/session", 3)
+    runs, copyfile = tmp_path / "runs/my-digits", shutil.copyfile
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            adopt_runs(tmp_path / "inputs", runs)
+
+    adopt_runs(tmp_path / "inputs", runs)
+
+    left = {path.relative_to(runs / "subkernel-1").as_posix() for path in runs.rglob("*.*")}
+    fold = "fold0.unfinished"
+    assert left == {"run.json", fold, f"{fold}/checkpoint.pt", f"{fold}/metrics.jsonl"}
+
+
 def test_a_competition_that_is_not_mounted_is_named(tmp_path: Path) -> None:
     (tmp_path / "inputs/other").mkdir(parents=True)
 
