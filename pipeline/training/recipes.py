@@ -63,7 +63,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over a fold's training images.
-        batch_size: images per step; halved until an epoch has at least 16 steps.
+        batch_size: images per step; while above 32, halved until an epoch has at least 16 steps.
         optimizer: one of `pipeline.training.optimizers`.
         learning_rate: the peak, for a full batch; scaled linearly with a smaller one.
         momentum: of the optimizer, where it has one.
@@ -290,6 +290,8 @@ def _saved(path: Path) -> Recipe:
     try:
         with read_errors(path):
             values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it holds no object with values by field")
         unknown = sorted(set(values) - set(recipe_fields()))
         if unknown:
             known = ", ".join(recipe_fields())

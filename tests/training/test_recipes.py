@@ -28,7 +28,9 @@ def test_a_saved_recipe_is_the_recipe_and_takes_changes(tmp_path: Path) -> None:
         ('{"epochs": 2}', "no saved recipe: .*batch_size"),
         ('{"epochs": 0, "batch_size": 64}', "epochs=0: at least 1"),
         ("{", "is no saved recipe"),
-        ("7", "is no saved recipe"),
+        ("7", "is no saved recipe: it holds no object with values by field"),
+        ("[]", "is no saved recipe: it holds no object with values by field"),
+        ('["epochs"]', "is no saved recipe: it holds no object with values by field"),
     ],
 )
 def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
