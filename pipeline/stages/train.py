@@ -46,7 +46,7 @@ from pipeline.training.state import EpochMetrics
 from pipeline.training.tables import read_probabilities, write_probabilities
 
 # Raise it when the same configuration would train to other weights or predict other numbers.
-ENGINE_VERSION = 11
+ENGINE_VERSION = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.optim.adam import adam
 
-from pipeline.convs import KernelConv
+from pipeline.convs import KernelConv, NormChain
 from pipeline.models.pretrained import classifier_parameters
 from pipeline.training.update_rules import UpdateRule, first_moments
 
@@ -33,7 +33,7 @@ SMALLEST_NORM = 1e-7
 SMALLEST_ENTRY = 1e-18
 # A semi-orthogonal matrix has entries of root mean square 1 / √longer side, Adam's update 0.2.
 ADAM_RMS = 0.2
-_LAYERS = (nn.Linear, _ConvNd, KernelConv)
+_LAYERS = (nn.Linear, _ConvNd, KernelConv, NormChain)
 
 Kind = TypeVar("Kind", bound=Hashable)
 
@@ -147,7 +147,7 @@ def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
     map no channel to another, and not what is no layer's, such as tokens and tables of positions.
     """
     layers = [part for part in model.modules() if isinstance(part, _LAYERS)]
-    weights = [p for layer in layers for p in layer.parameters(recurse=False) if p.ndim > 1]
-    learning = [p for p in weights if p.requires_grad]
-    hidden = {p for p in learning[1:-1] if min(p.shape[:2]) > 1}
-    return hidden - classifier_parameters(model)
+    weights = {p for layer in layers for p in layer.parameters() if p.ndim > 1}
+    hidden = {p for p in weights if p.requires_grad and min(p.shape[:2]) > 1}
+    ends = {p for layer in (layers[:1] + layers[-1:]) for p in layer.parameters()}
+    return hidden - ends - classifier_parameters(model)

@@ -37,3 +37,16 @@ def test_muon_is_not_for_pixels_positions_and_classes(name, others):
 
     assert len(names) > 2
     assert not [name for name in names if any(other in name for other in others)]
+
+
+@pytest.mark.parametrize("conv", ["separable", "separable-norm", "bottleneck"])
+@pytest.mark.parametrize("name", ["resnet18", "nntrain-cnn"])
+def test_no_factor_of_a_first_layer_that_was_replaced_is_for_muon(name, conv):
+    with torch.device("meta"):
+        model = make_model(name, conv, 3, 4, 0.0)
+    hidden = hidden_matrices(model)
+
+    layers = {name for name, parameter in model.named_parameters() if parameter in hidden}
+
+    assert len(layers) > 2
+    assert not [name for name in layers if name.startswith(("conv1.", "features.0.", "head."))]
