@@ -68,6 +68,7 @@ def lr_find(settings: Settings, competition: Competition, cache: Path) -> Path:
         _batches(fold, recipe, batch, settings.seed),
         execution,
         loss_of_labels(recipe, fold),
+        recipe.clip,
     )
     return _write(settings, recipe, result, batch)
 

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from pipeline.errors import ConfigError
 from pipeline.training.execution import Execution
+from pipeline.training.step import step_clipped
 
 LOWEST = 1e-5
 HIGHEST = 10.0
@@ -82,6 +83,7 @@ def range_test(
     batches: Iterator[tuple[Tensor, Tensor]],
     execution: Execution,
     compare: Callable[[Tensor, Tensor], Tensor],
+    clip: float = 0.0,
 ) -> RangeTest:
     """Train a copy of `model` for 100 steps, at rates from 1e-5 to 10, until it diverges.
 
@@ -91,6 +93,7 @@ def range_test(
         batches: images as the model takes them, and their labels or targets.
         execution: the number format.
         compare: the mean loss of logits [batch, classes] against those labels.
+        clip: the largest norm of a step's gradients; 0 for any.
     """
     model = copy.deepcopy(model).train()
     optimizer, scaler = make_optimizer(model), execution.scaler()
@@ -109,8 +112,7 @@ def range_test(
         if result.diverged:
             break
         scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
+        step_clipped(optimizer, scaler, clip)
         optimizer.zero_grad(set_to_none=True)
     return result
 

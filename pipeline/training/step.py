@@ -7,7 +7,9 @@ import sys
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from pipeline.training import group
@@ -38,17 +40,20 @@ def plain_step(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def update(state: TrainingState) -> None:
-    """Let the optimiser take its step, unless the scaled gradients overflowed.
+    """Let the optimiser take its step, unless the scaled gradients overflowed."""
+    step_clipped(state.optimizer, state.scaler, state.clip)
 
-    Where the recipe clips, all gradients together are first scaled down to the norm that it allows
-    (Pascanu et al. 2013, arXiv:1211.5063).
+
+def step_clipped(optimizer: Optimizer, scaler: GradScaler, clip: float) -> None:
+    """`update`; where `clip` is not 0, all gradients together are first scaled down to that norm.
+
+    Pascanu et al. 2013, arXiv:1211.5063.
     """
-    if state.clip:
-        state.scaler.unscale_(state.optimizer)
-        groups = state.optimizer.param_groups
-        clip_grad_norm_([p for group in groups for p in group["params"]], state.clip)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    if clip:
+        scaler.unscale_(optimizer)
+        clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    scaler.step(optimizer)
+    scaler.update()
 
 
 def gradients(state: TrainingState, images: Tensor, labels: Tensor) -> Tensor:

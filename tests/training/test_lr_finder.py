@@ -1,6 +1,7 @@
 """The range test finds a rate that trains well, says when there is none, and leaves no trace."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -106,6 +107,18 @@ def test_label_smoothing_raises_the_loss_that_is_measured(digits):
     assert min(smoothed.losses) > min(plain.losses) + 0.5
 
 
+def test_steps_are_clipped_as_in_training(digits):
+    def test(clip):
+        return range_test(
+            network(), optimizer_of("sgd"), batches(digits), FP32, cross_entropy, clip
+        )
+
+    plain, loose, tight = (test(clip) for clip in (0.0, 1e6, 1e-3))
+
+    assert loose.losses == plain.losses
+    assert tight.suggestion > 2 * plain.suggestion
+
+
 def test_a_diverging_loss_ends_the_test(digits):
     deep = nn.Sequential(*[nn.Linear(64, 64) for _ in range(6)], nn.Linear(64, 10))
 
@@ -195,6 +208,8 @@ def test_the_stage_writes_a_plot_and_numbers_and_says_what_to_do(cache, tmp_path
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"learning_rate={suggestion['learning_rate']:g}" in last
     assert lr_find(settings, competition, folder).read_bytes() == first.read_bytes()
+    clipped = lr_find(replace(settings, set="clip=0.01"), competition, folder)
+    assert json.loads(clipped.read_text())["losses"] != found["losses"]
 
 
 def test_images_with_several_labels_are_compared_as_in_training(tmp_path):
