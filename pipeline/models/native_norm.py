@@ -47,8 +47,8 @@ class NativeBatchNorm2d(nn.BatchNorm2d):
         """Whether native code takes x; the library computes the rest, or says what is wrong."""
         if not self.training or x.device.type != "cpu" or x.dtype not in _NAMES:
             return False
-        if x.ndim != 4 or not x.numel() or x.shape[1] != self.num_features:
-            return False
+        if x.ndim != 4 or x.shape[1] != self.num_features or x.numel() <= self.num_features:
+            return False  # of one value there are no statistics
         whole = x.numel() % math.lcm(self.num_features, _TOGETHER) == 0
         return whole and self.weight.dtype == torch.float32
 

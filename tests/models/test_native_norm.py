@@ -186,6 +186,14 @@ def test_no_images_are_left_to_the_library() -> None:
     assert native(torch.empty(2, 16, 0, 5)).shape == (2, 16, 0, 5)
 
 
+def test_one_value_per_channel_is_refused_as_by_the_library() -> None:
+    native, _ = native_and_exact(64)
+
+    for normalise in (native, native.with_relu):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            normalise(torch.randn(1, 64, 1, 1))
+
+
 def test_other_channels_and_an_unlike_residual_are_what_they_are_to_the_library() -> None:
     native, _ = native_and_exact(16)
     x, row = torch.randn(4, 16, 5, 5), torch.randn(4, 16, 1, 5)
