@@ -37,6 +37,7 @@ _TARS: dict[str, Opener] = {
 _SUFFIXES = (".zip", *_TARS, *_STREAMS)
 CHUNK = 2**20
 _END_RECORD_SPAN = 22 + 2**16  # the zip format's end record and the longest comment after it
+_SAYS_UTF8 = 1 << 11
 _COUNTED_ELSEWHERE = 2**16 - 1  # the mark of a zip64 archive
 
 
@@ -120,11 +121,25 @@ def _zip_members(archive: Path, label: str) -> Iterator[Member]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise _not_a_file(label, info.filename)
+            name = _zip_name(info)
             if info.is_dir():
-                yield Member(info.filename, None)
+                yield Member(name, None)
             else:
                 with opened.open(info) as content:
-                    yield Member(info.filename, content)
+                    yield Member(name, content)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The entry's name: in UTF-8 where it can be, whether the archive says so or not.
+
+    zipfile goes by a flag that the zip command and macOS do not set, and takes the rest for cp437.
+    """
+    if info.flag_bits & _SAYS_UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.filename
 
 
 def _check_count(archive: Path, found: int) -> None:

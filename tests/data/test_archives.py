@@ -227,6 +227,16 @@ def test_an_encrypted_zip_and_an_unknown_kind_are_refused(tmp_path):
     assert_refused(tmp_path / "b.7z", "b.7z is no archive that can be read here")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+def test_names_beyond_ascii_are_read_without_the_flag_that_few_programs_set(tmp_path, encoding):
+    name = "Käse/1.jpg".encode(encoding)
+    stand_in = "x" * len(name)
+    data = zip_bytes({stand_in: b"1"}).replace(stand_in.encode(), name)
+    (tmp_path / "a.zip").write_bytes(data)
+    extract_archive(tmp_path / "a.zip", tmp_path / "out")
+    assert files_under(tmp_path / "out") == {"Käse/1.jpg": b"1"}
+
+
 def test_a_nested_archive_does_not_overwrite_another_file(tmp_path):
     archive = tmp_path / "a.zip"
     archive.write_bytes(
