@@ -122,7 +122,7 @@ def _zip_members(archive: Path, label: str) -> Iterator[Member]:
             if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
                 raise _not_a_file(label, info.filename)
             name = _zip_name(info)
-            if info.is_dir():
+            if name.endswith(("/", "\\")):
                 yield Member(name, None)
             else:
                 with opened.open(info) as content:

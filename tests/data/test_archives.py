@@ -237,6 +237,12 @@ def test_names_beyond_ascii_are_read_without_the_flag_that_few_programs_set(tmp_
     assert files_under(tmp_path / "out") == {"Käse/1.jpg": b"1"}
 
 
+def test_a_folder_of_windows_is_a_folder(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_bytes({"train\\": b"", "train\\1.jpg": b"1"}))
+    extract_archive(tmp_path / "a.zip", tmp_path / "out")
+    assert files_under(tmp_path / "out") == {"train/1.jpg": b"1"}
+
+
 def test_a_nested_archive_does_not_overwrite_another_file(tmp_path):
     archive = tmp_path / "a.zip"
     archive.write_bytes(
