@@ -90,10 +90,10 @@ def damage_reported(label: str) -> Iterator[None]:
     """
     try:
         yield
+    except RuntimeError as err:  # an encrypted member; also a method or a version it cannot read
+        raise _damaged(label, err, "unpack it by hand, or download it again") from err
     except (
         EOFError,
-        NotImplementedError,  # a compression method or zip version it cannot read
-        RuntimeError,  # an encrypted member
         ValueError,
         OverflowError,
         lzma.LZMAError,
@@ -110,8 +110,8 @@ def damage_reported(label: str) -> Iterator[None]:
         raise _damaged(label, err) from err
 
 
-def _damaged(label: str, reason: Exception) -> DataError:
-    return DataError(f"{label} is damaged, truncated or unreadable ({reason}); download it again")
+def _damaged(label: str, reason: Exception, remedy: str = "download it again") -> DataError:
+    return DataError(f"{label} is damaged, truncated or unreadable ({reason}); {remedy}")
 
 
 def _zip_members(archive: Path, label: str) -> Iterator[Member]:

@@ -222,9 +222,16 @@ def test_an_encrypted_zip_and_an_unknown_kind_are_refused(tmp_path):
     data[6] |= 1  # the encryption flags of the local and the central header
     data[data.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "a.zip").write_bytes(bytes(data))
-    assert_refused(tmp_path / "a.zip", "encrypted")
+    assert_refused(tmp_path / "a.zip", r"a\.zip .*encrypted.*; unpack it by hand")
     (tmp_path / "b.7z").write_bytes(b"7z")
     assert_refused(tmp_path / "b.7z", "b.7z is no archive that can be read here")
+
+
+def test_what_only_a_person_can_unpack_is_not_to_be_downloaded_again(tmp_path):
+    data = bytearray(zip_bytes({"a": b"x"}))
+    data[8] = data[data.index(b"PK\x01\x02") + 10] = 9  # Deflate64, as Windows writes large ones
+    (tmp_path / "a.zip").write_bytes(bytes(data))
+    assert_refused(tmp_path / "a.zip", r"a\.zip .*method is not supported\); unpack it by hand")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
