@@ -131,9 +131,13 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _turned(image: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of an image as stored from those as seen, and the other way round."""
-    width, height = size
-    return (height, width) if image.getexif().get(_ORIENTATION) in _SIDEWAYS else size
+    """Width and height of an image as stored from those as seen, and the other way round.
+
+    Pillow gives those of a TIFF as they are seen.
+    """
+    if image.format == "TIFF" or image.getexif().get(_ORIENTATION) not in _SIDEWAYS:
+        return size
+    return size[1], size[0]
 
 
 def _is_grey(image: Image.Image) -> bool:

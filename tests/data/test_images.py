@@ -106,11 +106,12 @@ def test_exif_orientation_is_honoured(tmp_path, orientation):
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path, Image.fromarray(COLOUR), exif=exif)
     seen = turns[orientation](COLOUR)
-    probe = probe_image(path)
-    assert (probe.height, probe.width) == seen.shape[:2]
-    np.testing.assert_array_equal(decode_image(path, form(*seen.shape[:2])), seen)
+    for name in ("turned.png", "turned.tif"):
+        path = saved(tmp_path, Image.fromarray(COLOUR), name, exif=exif)
+        probe = probe_image(path)
+        assert (probe.height, probe.width) == seen.shape[:2]
+        np.testing.assert_array_equal(decode_image(path, form(*seen.shape[:2])), seen)
 
 
 def test_large_images_are_fitted_around_their_centre(tmp_path):
