@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ def file_hashes(raw: Path) -> dict[str, str]:
     Hashes are remembered beside the folder together with size and modification time.
 
     Raises:
+        DataError: files are links to nothing.
         StorageError: a file or a folder may not be read, or the memory not written.
     """
     memory = _memory(raw)
-    with read_errors(raw):
+    with read_errors(raw), _lost_links_named(raw):
         known = _remembered(memory)
         files = {path.relative_to(raw).as_posix(): path for path in _files(raw)}
         entries = {name: _entry(path, known.get(name)) for name, path in files.items()}
@@ -39,10 +42,13 @@ def known_fingerprint(raw: Path) -> str | None:
     """`raw_fingerprint` where no file has to be read for it, and nothing is written.
 
     None: there is no such folder, or a file in it is new or changed since the last look.
+
+    Raises:
+        DataError: files are links to nothing.
     """
     if not raw.is_dir():
         return None
-    with read_errors(raw):
+    with read_errors(raw), _lost_links_named(raw):
         known = _remembered(_memory(raw))
         hashes = {}
         for path in _files(raw):
@@ -53,6 +59,20 @@ def known_fingerprint(raw: Path) -> str | None:
                 return None
             hashes[name] = known[name][2]
     return content_key(hashes)
+
+
+@contextmanager
+def _lost_links_named(raw: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as err:
+        lost = [path.relative_to(raw).as_posix() for path in _files(raw) if not path.exists()]
+        if not lost:
+            raise
+        raise DataError(
+            f"{raw}: {len(lost)} files are links to nothing, first {lost[0]!r}; mount the disk "
+            "that they are on, or remove the links"
+        ) from err
 
 
 def _is_hidden(name: str) -> bool:

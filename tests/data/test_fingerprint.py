@@ -2,7 +2,10 @@
 
 import os
 
+import pytest
+
 from pipeline.data.fingerprint import file_hashes, known_fingerprint, raw_fingerprint
+from pipeline.errors import DataError
 
 
 def test_a_fingerprint_is_known_until_a_file_is_new_changed_or_unread(tmp_path):
@@ -56,3 +59,14 @@ def test_hidden_files_which_no_layout_reads_change_nothing(tmp_path):
     assert known_fingerprint(raw) == read
     assert raw_fingerprint(raw) == read
     assert "train/.DS_Store" in file_hashes(raw)
+
+
+def test_links_to_nothing_are_counted_and_the_first_is_named(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "d.png").write_bytes(b"d")
+    for name in ("b.png", "c.png"):
+        (raw / name).symlink_to(tmp_path / "disk-that-is-not-mounted" / name)
+    for look in (raw_fingerprint, known_fingerprint):
+        with pytest.raises(DataError, match=r"2 files are links to nothing, first 'b\.png'; mount"):
+            look(raw)
