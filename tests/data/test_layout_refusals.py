@@ -273,3 +273,11 @@ def test_broken_idx_files(tmp_path):
     (tmp_path / "train-images-idx3-ubyte").unlink()
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(data)[:-10])
     assert "damaged or truncated" in refused(tmp_path)
+
+
+def test_a_folder_that_is_a_link_is_not_left_out_silently(tmp_path):
+    put_images(tmp_path, ["raw/train/cat/1.png", "raw/train/dog/1.png", "raw/test/1.png"])
+    put_images(tmp_path, ["bird/1.png"])
+    (tmp_path / "raw/train/bird").symlink_to(tmp_path / "bird")
+    with pytest.raises(DataError, match=r"1 folders are links, .* first 'train/bird'; put the fol"):
+        read_layout(tmp_path / "raw", PETS)

@@ -43,15 +43,24 @@ def list_files(raw: Path) -> RawFiles:
     """Every file of the raw folder but its manifest.
 
     Raises:
-        DataError: a name is not UTF-8, so that no CSV could hold it.
+        DataError: a name is not UTF-8, so that no CSV could hold it; or a folder is a link.
         OSError: a folder may not be read.
     """
     names: list[str] = []
+    links: list[str] = []
     for folder, subfolders, files in os.walk(raw, onerror=raise_error):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         below = Path(folder).relative_to(raw)
         names += [(below / name).as_posix() for name in files if not name.startswith(".")]
+        links += [
+            (below / name).as_posix() for name in subfolders if Path(folder, name).is_symlink()
+        ]
     _check_names(raw, names)
+    if links:
+        raise DataError(
+            f"{raw}: {len(links)} folders are links, which are not followed, first {min(links)!r}; "
+            f"put the folders there, or make {raw} itself the link"
+        )
     return RawFiles(raw, tuple(sorted(name for name in names if name != MANIFEST)))
 
 
