@@ -281,3 +281,9 @@ def test_a_folder_that_is_a_link_is_not_left_out_silently(tmp_path):
     (tmp_path / "raw/train/bird").symlink_to(tmp_path / "bird")
     with pytest.raises(DataError, match=r"1 folders are links, .* first 'train/bird'; put the fol"):
         read_layout(tmp_path / "raw", PETS)
+
+
+def test_a_misspelt_id_column_is_asked_about(table):
+    message = asked(table, replace(PETS, data=DataSpec(id_column="di")))
+    assert "no column 'di'; set `[data] id_column`" in message
+    assert "candidates: id, label" in message

@@ -75,6 +75,7 @@ def read_label_table(
         raise to_decide(competition, "[data] id_column", problem, candidates)
     (id_column,) = tables[0].id_columns
     rows = read_table(path)
+    named_column(competition, "id_column", list(rows.columns), path)  # a misspelt one is told
     group_column = named_column(competition, "group_column", list(rows.columns), path)
     others = [name for name in rows.columns if name not in {id_column, group_column}]
     columns = label_columns(competition, others, path, sample)
