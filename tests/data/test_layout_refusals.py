@@ -287,3 +287,10 @@ def test_a_misspelt_id_column_is_asked_about(table):
     message = asked(table, replace(PETS, data=DataSpec(id_column="di")))
     assert "no column 'di'; set `[data] id_column`" in message
     assert "candidates: id, label" in message
+
+
+def test_images_without_a_group(table):
+    put(table, "train.csv", "id,label,patient\n1e3,cat,a\n0001,dog,\n0002,cat, \n")
+    grouped = replace(PETS, data=DataSpec(group_column="patient"))
+    with pytest.raises(DataError, match="2 of 3 training images have no group, first id '0001'; f"):
+        read_layout(table, grouped)
