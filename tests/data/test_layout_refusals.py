@@ -294,3 +294,9 @@ def test_images_without_a_group(table):
     grouped = replace(PETS, data=DataSpec(group_column="patient"))
     with pytest.raises(DataError, match="2 of 3 training images have no group, first id '0001'; f"):
         read_layout(table, grouped)
+
+
+def test_labels_that_differ_in_spaces_alone(table):
+    put(table, "train.csv", "id,label\n1e3,cat\n0001,dog\n0002,cat \n")
+    with pytest.raises(DataError, match=r"1 of 3 classes differ .* first 'cat ' from 'cat'; write"):
+        read_layout(table, PETS)

@@ -96,6 +96,7 @@ def _check_classes(
     classes: tuple[str, ...],
     competition: Competition,
 ) -> None:
+    _check_spaces(classes)
     known = set(classes)
     pairs = [(name, label) for name, labels in zip(ids, sets, strict=True) for label in labels]
     unknown = [(name, label) for name, label in pairs if label not in known]
@@ -116,6 +117,20 @@ def _check_classes(
         raise DataError(
             f"{len(unseen)} of {len(classes)} classes have no training image, first "
             f"{unseen[0]!r}; download the images again or correct {where}"
+        )
+
+
+def _check_spaces(classes: tuple[str, ...]) -> None:
+    first_called: dict[str, str] = {}
+    twins = [
+        (first, name)
+        for name in classes
+        if (first := first_called.setdefault(name.strip(), name)) != name
+    ]
+    if twins:
+        raise DataError(
+            f"{len(twins)} of {len(classes)} classes differ from another in spaces alone, first "
+            f"{twins[0][1]!r} from {twins[0][0]!r}; write each label in one way"
         )
 
 
