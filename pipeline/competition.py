@@ -53,6 +53,8 @@ class DataSpec:
         _one_of("resize", self.resize, RESIZES)
         for key in ("train", "train_labels", "test"):
             _in_raw_folder(key, getattr(self, key))
+        if self.label_separator == "":
+            raise ConfigError("label_separator='' separates nothing; give what is between labels")
         if self.size is not None and not 8 <= self.size <= 1024:
             raise ConfigError(f"size={self.size}: choose 8 to 1024 pixels")
 

@@ -62,6 +62,7 @@ def test_a_value_of_another_type(
         (b"[data]\nlayout = 'tables'", r"\[data\]: layout='tables' is unknown; choose from"),
         (b"[data]\nsize = 4", r"\[data\]: size=4: choose 8 to 1024"),
         (b"[data]\nresize = 'squash'", r"resize='squash' is unknown; choose from crop, pad, str"),
+        (b"[data]\nlabel_separator = ''", r"\[data\]: label_separator='' separates nothing; give"),
         (b"[submission]\nvalues = 'both'", r"\[submission\]: values='both' is unknown"),
         (b'classes = ["cat", "cat"]', "classes: 'cat' appears twice"),
     ],
