@@ -18,7 +18,7 @@ def to_images(array: NDArray[Any], where: str) -> PixelArray:
     """An array as uint8 or uint16 [N, H, W] or [N, H, W, C].
 
     Rows of H * H numbers become square grey images and [N, C, H, W] is transposed. Numbers may
-    be 0 to 255, or 0 to 1.
+    be 0 to 255, or 0 to 1; 0 to 65535 in uint16.
 
     Raises:
         DataError: shape or values can be read in no way, or in two.
@@ -48,7 +48,7 @@ def _as_rows_of_images(array: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _as_pixels(array: NDArray[Any], where: str) -> PixelArray:
-    if array.dtype == np.uint8 or array.dtype == np.uint16:
+    if array.dtype == np.uint8 or (array.dtype == np.uint16 and (array > 255).any()):
         return cast(PixelArray, array)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
