@@ -225,3 +225,10 @@ def test_classes_of_one_number_have_one_order_in_every_process():
 
 
 # --- what is wrong ------------------------------------------------------------------------------
+
+
+def test_a_sample_of_many_numbered_classes_is_no_table_of_pixels(tmp_path):
+    names = [str(number) for number in range(64)]
+    put_images(tmp_path, [*(f"train/{name}/{name}.png" for name in names), "test/a.png"])
+    put(tmp_path, "sample_submission.csv", f"id,{','.join(names)}\na{',0.5' * 64}\n")
+    assert read_layout(tmp_path, PETS).layout == "folders"

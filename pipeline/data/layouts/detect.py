@@ -87,7 +87,7 @@ class _Source:
 
     @cached_property
     def pixel_tables(self) -> list[str]:
-        return find_pixel_tables(self.files)
+        return find_pixel_tables(self.files, self.sample)
 
     @cached_property
     def arrays(self) -> NamedArrays:

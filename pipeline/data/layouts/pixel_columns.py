@@ -31,9 +31,14 @@ def is_pixel_table(path: Path) -> bool:
     return len(_pixel_names(read_header(path))) >= _MIN_PIXELS
 
 
-def find_pixel_tables(files: RawFiles) -> list[str]:
-    """Names of the CSVs with pixel columns."""
-    return [name for name in files.ending(".csv") if is_pixel_table(files.root / name)]
+def find_pixel_tables(files: RawFiles, sample: Sample | None) -> list[str]:
+    """Names of the CSVs with pixel columns; the sample's are classes, whatever they are called."""
+    paths = {name: files.root / name for name in files.ending(".csv")}
+    return [
+        name
+        for name, path in paths.items()
+        if (sample is None or path != sample.path) and is_pixel_table(path)
+    ]
 
 
 def read_pixel_tables(
