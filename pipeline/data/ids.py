@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 
 IMAGE_SUFFIXES = (
@@ -24,8 +25,10 @@ def match_ids(wanted: Sequence[str], available: Sequence[str]) -> list[int | Non
     """For each wanted id the position of its counterpart in `available`, None where there is none.
 
     All ids are compared in one way: as they are, else by file name, else without extension, else
-    by file name without extension; the first way that finds every id, or else most of them.
+    by file name without extension; the first way that finds every id, or else most of them. A
+    letter with a mark is the same as one character and as two, as macOS writes it in file names.
     """
+    wanted, available = _composed(wanted), _composed(available)
     best: list[int | None] = [None] * len(wanted)
     for reading in _READINGS:
         found = _match(wanted, available, reading)
@@ -67,6 +70,10 @@ def _match(
     hits = [position for position in found if position is not None]
     # A reading under which two ids are one image tells nothing.
     return found if len(set(hits)) == len(hits) else [None] * len(wanted)
+
+
+def _composed(names: Sequence[str]) -> list[str]:
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def _file_name(name: str) -> str:

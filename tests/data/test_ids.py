@@ -8,6 +8,7 @@ from pipeline.data.ids import match_ids, short_ids
 @pytest.mark.parametrize(
     ("wanted", "available", "found"),
     [
+        (["K\u00e4se", "b"], ["b.jpg", "Ka\u0308se.jpg"], [1, 0]),  # macOS writes two characters
         (["b", "a"], ["a", "b"], [1, 0]),
         (["2.png", "1.png"], ["x/1.png", "y/2.png"], [1, 0]),
         (["x/2", "x/1"], ["x/1.png", "x/2.JPG"], [1, 0]),
