@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.competition import Competition
 from pipeline.data.ids import first_repeated
 from pipeline.data.questions import to_decide
-from pipeline.data.tables import read_table
+from pipeline.data.tables import has_another_separator, read_table
 from pipeline.errors import DataError
 
 _SAMPLE_NAME = re.compile(r"submission|^sample$", re.IGNORECASE)
@@ -50,6 +50,8 @@ def find_sample(raw: Path, competition: Competition) -> Sample | None:
     if path is None:
         return None
     table = read_table(path)
+    if has_another_separator(list(table.columns)):
+        raise DataError(f"{path} has no commas between its columns; save it with commas")
     if table.empty or len(table.columns) < 2:
         raise DataError(f"{path} needs an id column, a value column and rows; download it again")
     sample = Sample(path, table, _id_column(table, path, competition))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def read_header(path: Path) -> list[str]:
         DataError: as `read_table`.
     """
     return list(read_table(path, limit=0).columns)
+
+
+def has_another_separator(header: Sequence[str]) -> bool:
+    """Whether what was read as one column is several, with semicolons or tabs between them."""
+    return len(header) == 1 and any(separator in header[0] for separator in ";\t")
 
 
 def write_table(table: pd.DataFrame) -> bytes:

@@ -300,3 +300,18 @@ def test_labels_that_differ_in_spaces_alone(table):
     put(table, "train.csv", "id,label\n1e3,cat\n0001,dog\n0002,cat \n")
     with pytest.raises(DataError, match=r"1 of 3 classes differ .* first 'cat ' from 'cat'; write"):
         read_layout(table, PETS)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_without_commas(table, separator):
+    for name in ("train.csv", "sample_submission.csv"):
+        put(table, name, (table / name).read_text().replace(",", separator))
+    with pytest.raises(
+        DataError, match=r"sample_submission\.csv has no commas .*; save it with com"
+    ):
+        read_layout(table, PETS)
+    (table / "sample_submission.csv").unlink()
+    with pytest.raises(
+        DataError, match=r"1 of 1 tables have no commas .* first 'train\.csv'; save"
+    ):
+        read_layout(table, PETS)

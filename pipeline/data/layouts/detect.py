@@ -31,6 +31,7 @@ from pipeline.data.layouts.pixel_columns import find_pixel_tables, read_pixel_ta
 from pipeline.data.layouts.raw_files import RawFiles, list_files
 from pipeline.data.questions import to_decide
 from pipeline.data.sample import Sample, find_sample
+from pipeline.data.tables import has_another_separator, read_header
 from pipeline.errors import DataError
 from pipeline.reading import read_errors
 
@@ -126,6 +127,8 @@ def _detect(source: _Source) -> str:
             f"{source.competition.slug} has one class: all {len(source.split.train)} training "
             f"images are {label!r} and no table tells them apart; at least two classes are needed"
         )
+    if not found:
+        _check_separators(source.files)
     raw = source.files.root
     problem = (
         f"{raw} can be read as {' and as '.join(found)}"
@@ -147,6 +150,17 @@ def _check_unpacked(files: RawFiles) -> None:
         raise DataError(
             f"{files.root} holds {len(packed)} archives that are not unpacked, first "
             f"{packed[0]!r}; unpack them there and remove them"
+        )
+
+
+def _check_separators(files: RawFiles) -> None:
+    """A table that could not be told apart may be one whose columns were not."""
+    tables = files.ending(".csv")
+    other = [name for name in tables if has_another_separator(read_header(files.root / name))]
+    if other:
+        raise DataError(
+            f"{files.root}: {len(other)} of {len(tables)} tables have no commas between their "
+            f"columns, first {other[0]!r}; save them with commas"
         )
 
 
