@@ -94,10 +94,17 @@ def _reading(definition: Competition) -> dict[str, Any]:
 
 
 def resolve(workspace: Workspace, definition: Competition, cache: Path) -> Competition:
-    """As `describe`; says which metric it takes where the definition names none."""
+    """As `describe`; says which metric it takes where the definition names none.
+
+    The submission's form is read here, too: a cache stays where what the definition says of it, or
+    the metric, was changed.
+
+    Raises:
+        ConfigError: the submission cannot hold what the metric scores, or its form is open.
+    """
     competition = describe(workspace, definition, cache)
+    values = submission_form(workspace, competition, cache).values
     if definition.metric is None:
-        values = submission_form(workspace, competition, cache).values
         line = f"metric {competition.metric}, from the sample's {values}; set by the key metric"
         say("preprocess", line)
     return competition

@@ -12,7 +12,7 @@ from pipeline.data.cache import CACHE_VERSION, load_cache
 from pipeline.data.fingerprint import raw_fingerprint
 from pipeline.errors import ConfigError
 from pipeline.stages.chain import run_until
-from pipeline.stages.preprocess import planned_cache, preprocess
+from pipeline.stages.preprocess import planned_cache, preprocess, resolve
 from pipeline.stages.settings import Settings, check_settings
 from pipeline.workspace import Workspace
 from tests.stages.commands import write_digit_images
@@ -79,3 +79,21 @@ def test_size_is_a_setting(tmp_path: Path) -> None:
     for wrong in (7, 1025, -1):
         with pytest.raises(ConfigError, match=f"size={wrong}: choose 8 to 1024"):
             check_settings(replace(settings, size=wrong))
+
+
+def test_what_the_sample_cannot_hold_fails_ahead_of_training_though_the_tensors_are_there(
+    tmp_path: Path,
+) -> None:
+    """The metric and the submission's values may be changed at any time; no tensor is."""
+    write_digit_images(tmp_path / "data/mine/raw", train=20, test=2)
+    workspace, plain = Workspace(root=tmp_path), Competition(slug="mine")
+    cache = preprocess(workspace, plain)
+
+    for changed in (
+        replace(plain, metric="log_loss"),
+        replace(plain, submission=SubmissionSpec(values="probabilities")),
+    ):
+        assert preprocess(workspace, changed) == cache
+        with pytest.raises(ConfigError, match=r"sample_submission\.csv: "):
+            resolve(workspace, changed, cache)
+    assert resolve(workspace, plain, cache).metric == "accuracy"

@@ -111,16 +111,7 @@ def test_a_metric_that_is_undefined_on_the_folds_is_told_in_one_line(
 
 
 def test_a_calibrated_run_may_be_refined_again(refinery: Refinery) -> None:
-    definition = refinery.settings.workspace.competition("digits") / "competition.toml"
-    definition.write_text('metric = "log_loss"\n[submission]\nvalues = "probabilities"\n')
-    columns = ["id", *"0123456789"]
-    raw = refinery.settings.workspace.raw("digits")
-    (raw / "manifest.json").unlink()  # as files that were put there by hand
-    for sample in raw.glob("sample*.csv"):
-        ids = pd.read_csv(sample, dtype=str)["id"]
-        pd.DataFrame({name: ids if name == "id" else "0.1" for name in columns}).to_csv(
-            sample, index=False
-        )
+    refinery.ask_for_probabilities()
     settings = replace(refinery.settings, host="auto")
     folder = calibrate(replace(settings, run=refinery.runs[0]))
     record = refinery.record(folder.name)

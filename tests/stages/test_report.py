@@ -266,10 +266,10 @@ def test_few_uploads_or_none_are_said_to_be_so(root: Path, refinery: Refinery) -
 
 def test_a_temperature_and_a_decision_have_pages_too(root: Path, refinery: Refinery) -> None:
     made = Refinery(replace(refinery.settings, root=root), refinery.runs)
-    made.set_metric("log_loss")
-    cooled = Page(report(made.with_run(calibrate(made.with_run(made.runs[0])).name)))
     made.set_metric("macro_f1")
     decided = Page(report(made.with_run(thresholds(made.with_run(made.runs[0])).name)))
+    made.ask_for_probabilities()
+    cooled = Page(report(made.with_run(calibrate(made.with_run(made.runs[0])).name)))
 
     assert "less is better" in cooled.text
     assert '<th scope="row">temperature</th>' in cooled.text
