@@ -26,11 +26,12 @@ def command_again(workspace: Workspace, record: dict[str, Any]) -> str:
     Where the fold map is gone, FOLD_SEED is not known and left out.
     """
     if MADE_FROM in record:
-        return _derived(record)
+        return _derived(workspace, record)
     if PSEUDO in record:
         made = record[PSEUDO]
+        values = {"RUN": made["from"], "CONFIDENCE": made["confidence"]}
         return make_command(
-            "pseudo", record["competition"], {"RUN": made["from"], "CONFIDENCE": made["confidence"]}
+            "pseudo", record["competition"], {**values, "SIZE": _size(workspace, record)}
         )
     network, asked = record["network"], dict(record["asked"])
     values = {
@@ -87,13 +88,19 @@ def _size(workspace: Workspace, record: dict[str, Any]) -> int:
     return 0 if size is None or size == usual else int(size)
 
 
-def _derived(record: dict[str, Any]) -> str:
+def _derived(workspace: Workspace, record: dict[str, Any]) -> str:
     choices, slug = record["refinement"], record["competition"]
-    names = ",".join(source["run"] for source in record[MADE_FROM])
+    names, size = ",".join(source["run"] for source in record[MADE_FROM]), _size(workspace, record)
     if choices["kind"] != "blend":
-        return make_command(_TARGETS[choices["kind"]], slug, {"RUN": names})
+        return make_command(_TARGETS[choices["kind"]], slug, {"RUN": names, "SIZE": size})
     how = {} if choices["how"] == "greedy" else {"BLEND": choices["how"]}
-    return make_command("blend", slug, {"RUNS": names, **how})
+    return make_command("blend", slug, {"RUNS": names, **how, "SIZE": size})
+
+
+def next_command(target: str, settings: Settings, values: dict[str, Any]) -> str:
+    """`make_command` of what may follow: of images of the same size, and at the same host."""
+    same = {"SIZE": settings.size, "HOST": settings.host}
+    return make_command(target, settings.competition, {**values, **same})
 
 
 def make_command(target: str, competition: str, values: dict[str, Any]) -> str:

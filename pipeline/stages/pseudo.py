@@ -21,7 +21,7 @@ from pipeline.data.cache import TensorCache, load_cache
 from pipeline.errors import ConfigError
 from pipeline.refine.gain import gain_of, gain_text
 from pipeline.refine.refinement import Problem
-from pipeline.stages.again import make_command
+from pipeline.stages.again import next_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say
 from pipeline.stages.decisions import make_executable
@@ -63,7 +63,7 @@ def pseudo(settings: Settings, confidence: float) -> Path:
         counts = ", ".join(map(str, run.record[PSEUDO]["labels"]))
         say("pseudo", f"{counts} of {len(data.test.ids)} test images are sure enough, by fold")
         train_runs([run], competition, cache, deadline, launcher(settings.launch))
-        _tell_gain(run, base, competition)
+        _tell_gain(settings, run, base, competition)
     return run.folder
 
 
@@ -168,7 +168,7 @@ def _write(folder: Path, identity: dict[str, Any], base: Run, tables: list[pd.Da
     write_json(folder / RECORD, record)
 
 
-def _tell_gain(run: Run, base: Member, competition: Competition) -> None:
+def _tell_gain(settings: Settings, run: Run, base: Member, competition: Competition) -> None:
     """Note what the pseudo-labels are worth, and say it."""
     truth = base.data.train.known_labels().numpy()
     problem = Problem(competition.metric or "accuracy", truth, base.fold)
@@ -178,7 +178,7 @@ def _tell_gain(run: Run, base: Member, competition: Competition) -> None:
     run.record["gain"] = gain
     write_json(run.folder / RECORD, run.record)
     say("pseudo", gain_text(gain))
-    command = make_command("submit", competition.slug, {"RUN": run.folder.name})
+    command = next_command("submit", settings, {"RUN": run.folder.name})
     say(
         "pseudo",
         f"keep {base.name}" if gain["verdict"] == "worse" else f"upload it with: {command}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigError
-from pipeline.stages.again import make_command
+from pipeline.stages.again import next_command
 from pipeline.stages.hosts import check_slug
 from pipeline.stages.kernel_session import HOURS_TO_RUN
 from pipeline.stages.settings import Settings, changes, check_names
@@ -33,7 +33,7 @@ def check_for_kernel(settings: Settings) -> None:
             "it was tuned from, and its changes in SET='NAME=VALUE ...'"
         )
     if settings.run:
-        command = make_command("submit", settings.competition, {"RUN": settings.run})
+        command = next_command("submit", settings, {"RUN": settings.run})
         raise ConfigError(
             f"RUN={settings.run}: a kernel trains a run of its own; leave RUN out, or submit that "
             f"one by `{command}`"

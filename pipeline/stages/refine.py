@@ -16,7 +16,7 @@ from pipeline.refine.deciding import Deciding
 from pipeline.refine.gain import gain_text
 from pipeline.refine.plots import plot_blend, plot_decision, plot_reliability
 from pipeline.refine.temperature import Temperature
-from pipeline.stages.again import make_command
+from pipeline.stages.again import next_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.derive import Derived, Fresh, derive
@@ -54,7 +54,7 @@ def _calibrate(settings: Settings, competition: Competition, cache: Path, name: 
     temperature = made.record["parameters"]["temperature"]
     which = "less" if temperature > 1 else "more"
     say("calibrate", f"temperature {temperature:.3f}: {which} sure than {name}")
-    return _told("calibrate", made)
+    return _told(settings, "calibrate", made)
 
 
 def thresholds(settings: Settings) -> Path:
@@ -85,7 +85,7 @@ def _decide(settings: Settings, competition: Competition, cache: Path, name: str
     made = derive(settings.workspace, competition, cache, members, Deciding(), plots)
     decision, classes = made.record["decision"], members[0].data.classes
     say_table("thresholds", _decision_rows(decision["kind"], decision["values"], classes))
-    return _told("thresholds", made)
+    return _told(settings, "thresholds", made)
 
 
 def blend(settings: Settings, runs: str, how: How) -> Path:
@@ -100,7 +100,7 @@ def blend(settings: Settings, runs: str, how: How) -> Path:
         members = open_members(settings.workspace, competition, cache, names)
         made = derive(settings.workspace, competition, cache, members, Blend(how), _blend_plots)
         say_table("blend", _weight_rows(made.record["parameters"]["weights"], members))
-        return _told("blend", made)
+        return _told(settings, "blend", made)
 
 
 def _blended(settings: Settings, competition: Competition, cache: Path, runs: str) -> list[str]:
@@ -143,12 +143,12 @@ def _blend_plots(fresh: Fresh) -> dict[str, bytes]:
     return {"blend.png": plot_blend(title, problem.metric, weights, fitted["path"], alone)}
 
 
-def _told(stage: str, made: Derived) -> Path:
+def _told(settings: Settings, stage: str, made: Derived) -> Path:
     """Say what the derived run is worth, and how it is uploaded."""
     gain, state = made.record["gain"], "done" if made.is_new else "up to date"
     say(stage, f"{state}: {made.folder} ({cv_text(made.record['cv'])}, nested)")
     say(stage, gain_text(gain))
-    command = make_command("submit", made.record["competition"], {"RUN": made.folder.name})
+    command = next_command("submit", settings, {"RUN": made.folder.name})
     say(
         stage,
         f"keep {gain['over']}" if gain["verdict"] == "worse" else f"upload it with: {command}",

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pipeline.errors import ConfigError
 from pipeline.metrics import lower_is_better
-from pipeline.stages.again import make_command
+from pipeline.stages.again import next_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.launchers import launcher
@@ -37,7 +37,7 @@ def sweep(settings: Settings, convs: Sequence[str], seeds: Sequence[str]) -> Non
     choose = min if lower_is_better(runs[0].record["cv"]["metric"]) else max
     best = choose(by_conv, key=lambda conv: _mean(by_conv[conv]))
     name = by_conv[best][0].folder.name
-    command = make_command("submit", settings.competition, {"RUN": name})
+    command = next_command("submit", settings, {"RUN": name})
     say("sweep", f"upload one with: {command}")
 
 

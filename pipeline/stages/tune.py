@@ -28,7 +28,7 @@ from pipeline.errors import BudgetError, ConfigError
 from pipeline.metrics import lower_is_better, score
 from pipeline.refine.plots import plot_trials
 from pipeline.refine.space import own_values, suggest
-from pipeline.stages.again import make_command
+from pipeline.stages.again import next_command
 from pipeline.stages.chain import prepared
 from pipeline.stages.console import say, say_table
 from pipeline.stages.decisions import decide
@@ -74,7 +74,7 @@ def tune(settings: Settings, trials: int) -> Path:
         search = _open_search(settings, competition, cache)
         with deadline.heeding_signals():
             _run_trials(search, trials, deadline)
-        return _report(search)
+        return _report(settings, search)
 
 
 def _check_optuna(trials: int) -> None:
@@ -304,7 +304,7 @@ def _changed(own: Recipe, recipe: Recipe) -> str:
     return " ".join(changes) or "the recipe's own values"
 
 
-def _report(search: _Search) -> Path:
+def _report(settings: Settings, search: _Search) -> Path:
     """Print the trials, draw them, and save the best recipe.
 
     Raises:
@@ -329,11 +329,25 @@ def _report(search: _Search) -> Path:
     say("tune", "a best of many on one fold flatters itself: cross-validate it before you trust it")
     if recipe != search.recipe:
         say("tune", f"SET='{_changed(search.recipe, recipe)}'")
-    best_file, record = search.folder / BEST, search.base.record
-    network = {"CONV": record["network"]["conv"], "MODEL": record["network"]["model"]}
-    command = make_command("train", record["competition"], {**network, "RECIPE": best_file})
-    say("tune", f"saved: {command}")
+    best_file = search.folder / BEST
+    say("tune", f"saved: {_training(settings, best_file)}")
     return best_file
+
+
+def _training(settings: Settings, best: Path) -> str:
+    """The command that trains with the saved recipe, and is otherwise as the search was."""
+    values = {
+        "CONV": settings.conv,
+        "MODEL": settings.model,
+        "RECIPE": best,
+        "FOLDS": settings.folds,
+        "SEED": settings.seed,
+        "FOLD_SEED": settings.fold_seed,
+        "EXECUTION": settings.execution,
+        "WEIGHTS": settings.weights,
+        "SET": " ".join(f"{name}={value}" for name, value in changes(settings)[1].items()),
+    }
+    return next_command("train", settings, values)
 
 
 def _was_pruned(trial: optuna.trial.FrozenTrial) -> bool:

@@ -2,7 +2,9 @@
 
 from dataclasses import asdict
 
-from pipeline.stages.again import command_again, fold_seed, make_command
+from pipeline.artifacts import write_json
+from pipeline.stages.again import command_again, fold_seed, make_command, next_command
+from pipeline.stages.settings import Settings
 from pipeline.training.recipes import make_recipe
 from pipeline.workspace import Workspace
 
@@ -79,3 +81,27 @@ def test_what_follows_a_run_names_its_competition_unless_that_is_the_default():
 
     assert make_command("submit", "pets", values) == "make submit COMPETITION=pets RUN=a"
     assert make_command("submit", "dog-vs-cat-vs-bird", values) == "make submit RUN=a"
+
+
+def test_what_follows_is_of_the_same_images_and_at_the_same_host():
+    """A run can be predicted at no other SIZE, and what was for one HOST is not for another."""
+    settings = Settings(competition="pets", size=64, host="local")
+
+    command = next_command("submit", settings, {"RUN": "a"})
+
+    assert command == "make submit COMPETITION=pets RUN=a SIZE=64 HOST=local"
+
+
+def test_what_was_made_from_runs_of_another_size_says_so(tmp_path):
+    workspace = Workspace(root=tmp_path)
+    write_json(workspace.caches("pets") / "0" / "competition.json", {"data": {"size": 64}})
+    sources = {"competition": "pets", "made_from": [{"run": "a"}]}
+    pseudo = record(competition="pets", pseudo={"from": "a", "confidence": 0.9})
+    fitted = record(refinement={"kind": "temperature"}, **sources)
+    blended = record(refinement={"kind": "blend", "how": "greedy"}, **sources)
+
+    assert [command_again(workspace, made) for made in (pseudo, fitted, blended)] == [
+        "make pseudo COMPETITION=pets RUN=a CONFIDENCE=0.9 SIZE=64",
+        "make calibrate COMPETITION=pets RUN=a SIZE=64",
+        "make blend COMPETITION=pets RUNS=a SIZE=64",
+    ]

@@ -324,7 +324,7 @@ def test_a_budget_that_no_session_has(checkout: Checkout, budget: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"run": "best"}, "by `make submit COMPETITION=digits RUN=best`"),
+        ({"run": "best"}, "by `make submit COMPETITION=digits RUN=best HOST=local`"),
         ({"launch": "ddp"}, "GPUs train a fold each"),
     ],
 )

@@ -146,7 +146,8 @@ def swept(
 
     monkeypatch.setattr("pipeline.stages.sweep.train_all", train_nothing)
     monkeypatch.setattr("pipeline.stages.sweep.prepared", lambda _: nullcontext((None,) * 3))
-    sweep(Settings(competition="digits"), ["subkernel", "separable", "subkernel"], seeds)
+    settings = Settings(competition="digits", size=16, host="local")
+    sweep(settings, ["subkernel", "separable", "subkernel"], seeds)
     return trained
 
 
@@ -164,7 +165,8 @@ def test_the_better_run_is_advised_in_the_direction_of_the_metric(
 ) -> None:
     swept(monkeypatch, metric)
 
-    assert f"upload one with: make submit COMPETITION=digits RUN={best}" in capsys.readouterr().out
+    command = f"make submit COMPETITION=digits RUN={best} SIZE=16 HOST=local"
+    assert f"upload one with: {command}\n" in capsys.readouterr().out
 
 
 def test_what_is_named_twice_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:

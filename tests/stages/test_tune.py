@@ -69,7 +69,8 @@ def test_a_killed_search_goes_on_and_its_best_can_be_trained(
     assert (best.parent / "trials.png").stat().st_size > 0
     printed = capsys.readouterr().out
     assert "the recipe's own values" in printed
-    assert f"saved: make train COMPETITION=digits RECIPE={best}" in printed
+    saved_as = f"make train COMPETITION=digits RECIPE={best} FOLDS=3 HOST=local"
+    assert f"saved: {saved_as}\n" in printed
 
     saved = replace(settings_at(tmp_path), recipe=str(best), set="")
     assert asdict(make_recipe(str(best))) == json.loads(best.read_text())
