@@ -33,7 +33,7 @@ SCALE ?= cpu## how much of it: smoke (seconds), cpu (an hour a study and seed) o
 GROWTH ?= 1## 0 leaves out of bench how cost grows, which takes long with large images
 DEVICE ?= auto## where: auto, cpu or cuda
 COMPILE ?=## 1 measures everything once more under torch.compile
-GROUP ?=## 1 makes audit list the copies it finds, and folds keep them together
+GROUP =## 1 makes audit list the copies it finds, and folds keep them together
 PYTHON ?= python3## the Python (3.11 or newer) that .venv is made with
 
 VENV := .venv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -45,7 +46,21 @@ def test_a_misspelt_variable_is_refused() -> None:
     assert told.stdout == ""
 
 
-def commands(*arguments: str) -> str:
+def test_what_a_shell_exports_by_itself_is_no_variable_of_ours() -> None:
+    """tcsh has HOST and GROUP in the environment, zsh may have HOST."""
+    command = commands("audit", HOST="desk.example", GROUP="staff")
+
+    assert "--host 'auto'" in command
+    assert "--group" not in command.split()
+
+
+def commands(*arguments: str, **environment: str) -> str:
     """What make would run."""
-    dry = ["make", "--dry-run", *arguments]
-    return subprocess.run(dry, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["make", "--dry-run", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
