@@ -65,8 +65,22 @@ def _checks(settings: Settings) -> Iterator[tuple[str, _Check]]:
 
 
 def _of_run(run: Path, uploaded: str | None) -> Iterator[tuple[str, _Check]]:
-    """What the run's record, or the ledger, has the hash of."""
-    record: dict[str, Any] = read_json(run / RECORD)
+    """What the run's record, or the ledger, has the hash of; the record, where it has none."""
+    try:
+        yield from list(_recorded(run, read_json(run / RECORD)))
+    except (DataError, KeyError, TypeError) as err:
+        yield str(run / RECORD), partial(_tell_damaged, run / RECORD, err)
+    if uploaded is not None:
+        yield str(run / SUBMISSION), partial(_compare, run / SUBMISSION, uploaded)
+
+
+def _tell_damaged(record: Path, err: Exception) -> None:
+    if isinstance(err, DataError):
+        raise err
+    raise DataError(f"{record} is damaged ({err}); delete {record.parent} and rerun") from err
+
+
+def _recorded(run: Path, record: dict[str, Any]) -> Iterator[tuple[str, _Check]]:
     yield str(run / FOLDS), partial(_compare, run / FOLDS, record["folds"]["sha256"])
     if PSEUDO in record:
         for number in range(record["folds"]["count"]):
@@ -74,8 +88,6 @@ def _of_run(run: Path, uploaded: str | None) -> Iterator[tuple[str, _Check]]:
     for source in record.get(MADE_FROM, []):
         path = run.parent / source["run"] / OUT_OF_FOLD
         yield str(path), partial(_compare, path, source["oof_sha256"])
-    if uploaded is not None:
-        yield str(run / SUBMISSION), partial(_compare, run / SUBMISSION, uploaded)
 
 
 def _compare(path: Path, expected: str) -> None:

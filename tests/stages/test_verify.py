@@ -86,3 +86,24 @@ def test_nothing_is_nothing_to_complain_of(
 ) -> None:
     verify(Settings(competition="digits", root=tmp_path))
     assert "0 artefacts of digits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("{}", "is damaged ('folds')"), ("[]", "is damaged"), ('{"run"', "is not JSON")],
+)
+def test_a_damaged_record_is_named_and_keeps_nothing_else_from_being_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, problem: str
+) -> None:
+    settings = Settings(competition="mine", root=tmp_path)
+    for name, text in (("a", content), ("b", '{"folds": {"count": 2, "sha256": "0"}}')):
+        folder = settings.workspace.runs("mine") / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(text)
+
+    with pytest.raises(DataError) as caught:
+        verify(settings)
+
+    first = f"{settings.workspace.runs('mine') / 'a/run.json'} {problem}"
+    assert str(caught.value).startswith(f"2 of 2 artefacts are damaged: {first}")
+    assert "/b/folds.csv" in capsys.readouterr().out
