@@ -61,7 +61,8 @@ def decide(run: Run, data: TensorCache) -> Execution:
     model = run.network.build(torch.zeros(channels), torch.ones(channels)).to(execution.device)
     smallest = shrink(images[:2], run.recipe.side_for(0, min(images.shape[1:3])))
     execution = for_network(execution, model, smallest, asked)
-    return with_convs(execution, _decide_convs(convolutions, run, execution, model, images))
+    convs = _decide_convs(convolutions, run, execution, model, images)
+    return with_convs(execution, convs, asked=convolutions != "auto")
 
 
 def _decide_convs(

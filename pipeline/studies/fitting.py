@@ -146,7 +146,7 @@ def _execution(
     if executions != AUTO:
         set_execution(model, executions)
         convs = [path for path, part in model.named_modules() if isinstance(part, KernelConv)]
-        return with_convs(execution, dict.fromkeys(convs, executions))
+        return with_convs(execution, dict.fromkeys(convs, executions), asked=True)
     batch = data.images[: recipe.batch_for(len(data.train))]
     with execution.autocast():
         return with_convs(execution, choose_executions(model, batch))

@@ -96,7 +96,7 @@ class Execution:
         at_once = str(self.micro_batch) if self.micro_batch else "all"
         rows.append(("images at once", at_once, self.reasons.get("micro_batch", "")))
         layout = ("memory format", "channels_last", "the cache holds images that way")
-        return [*rows, layout, *_conv_row(self.convs)]
+        return [*rows, layout, *_conv_row(self.convs, self.reasons.get("convs"))]
 
 
 def _word(value: Any) -> str:
@@ -105,12 +105,12 @@ def _word(value: Any) -> str:
     )
 
 
-def _conv_row(convs: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def _conv_row(convs: Mapping[str, str], reason: str | None) -> list[tuple[str, str, str]]:
     counts = {name: list(convs.values()).count(name) for name in sorted(set(convs.values()))}
     if len(counts) == 1 and "folded" in counts:
-        return [("convolutions", "folded", "no other execution was faster")]
+        return [("convolutions", "folded", reason or "no other execution was faster")]
     text = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return [("convolutions", text, "each timed at its own shape")] if counts else []
+    return [("convolutions", text, reason or "each timed at its own shape")] if counts else []
 
 
 def choose_execution(
@@ -186,9 +186,10 @@ def for_network(
     return replace(execution, precision="fp32", reasons=reasons)
 
 
-def with_convs(execution: Execution, convs: Mapping[str, str]) -> Execution:
-    """The same execution with the convolutions' own decided."""
-    return replace(execution, convs=dict(convs))
+def with_convs(execution: Execution, convs: Mapping[str, str], *, asked: bool = False) -> Execution:
+    """The same execution with the convolutions' own decided: by timing, or as they were asked."""
+    reasons = {**execution.reasons, "convs": _ASKED} if asked else execution.reasons
+    return replace(execution, convs=dict(convs), reasons=reasons)
 
 
 def for_group(execution: Execution) -> Execution:

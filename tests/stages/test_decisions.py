@@ -82,3 +82,11 @@ def test_one_image_too_many_for_the_memory_is_told(
     with pytest.raises(ConfigError, match="out of memory with 1 images of 8x8x1 at once; choose"):
         decided(tmp_path, data, memory, monkeypatch)
     assert memory.tried == [32, 16, 8, 4, 2, 1]
+
+
+def test_an_execution_that_was_asked_for_is_told_as_such(
+    tmp_path: Path, data: TensorCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = decided(tmp_path, data, Memory(64), monkeypatch, convolutions="folded")
+
+    assert execution.table()[-1] == ("convolutions", "folded", "asked for")

@@ -189,6 +189,15 @@ def test_convolution_executions_are_counted() -> None:
     assert execution.table()[-1][:2] == ("convolutions", "1 factored, 2 folded")
 
 
+@pytest.mark.parametrize("execution", ["folded", "factored"])
+def test_convolution_executions_that_were_asked_for_are_not_told_to_be_timed(
+    execution: str,
+) -> None:
+    asked = with_convs(choose_execution("cpu"), {"a": execution}, asked=True)
+
+    assert asked.table()[-1][2] == "asked for"
+
+
 def test_threads_and_memory_of_a_process() -> None:
     threads, reason = usable_threads()
     assert 1 <= threads <= torch.get_num_threads()
