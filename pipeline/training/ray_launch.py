@@ -111,7 +111,9 @@ def _train(task: Task, at: float, threads: int) -> list[EpochMetrics] | Pipeline
     """On a node of the cluster: the fold in a process of its own, and the epochs it reports."""
     epochs: list[EpochMetrics] = []
     deadline = Deadline(at)
-    process = start_fold(task, task.run.execution.device, threads, deadline)
+    # Of the node's GPUs a task sees the one that it was given.
+    device = "cuda:0" if task.run.execution.device == "cuda" else "cpu"
+    process = start_fold(task, device, threads, deadline)
     threading.Thread(target=_end_on_stop, args=(process, task.run), daemon=True).start()
     try:
         follow_fold(process, task, lambda _, metrics: epochs.append(metrics), deadline)

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import BudgetError, ConfigError, DataError, PipelineError
-from pipeline.training import fold_worker, group
+from pipeline.training import fold_worker, group, ray_launch
 from pipeline.training.deadline import Deadline
 from pipeline.training.fold_process import Task
 from pipeline.training.group_launch import train_in_groups
@@ -331,6 +331,24 @@ def test_a_batch_that_processes_cannot_share_is_refused_in_one_line(
         train_in_groups([run], cache, lambda *_: None, Deadline())
 
     assert "ChildFailedError" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "place"), [("cuda", "cuda:0"), ("cpu", "cpu")])
+def test_a_ray_task_trains_on_the_one_gpu_that_it_sees(
+    tmp_path, digits, cache, monkeypatch, device, place
+):
+    """torch selects no device without a number."""
+    places, start = [], ray_launch.start_fold
+
+    def start_nothing(task, device, threads, deadline):
+        places.append(device)
+        return start(task, device, threads, deadline, program=("-c", "pass"))
+
+    monkeypatch.setattr(ray_launch, "start_fold", start_nothing)
+    run = a_run(tmp_path / "run", digits, device=device)
+
+    assert ray_launch._train(Task(run, cache, 0), float("inf"), 1) == []
+    assert places == [place]
 
 
 def test_without_a_ray_cluster_the_way_to_one_is_told(tmp_path, digits, cache, monkeypatch):
