@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.models.compose import compose_kernels
 from pipeline.models.native_norm import NativeBatchNorm2d
-from pipeline.models.norm import SumBatchNorm2d
+from pipeline.models.norm import SumBatchNorm2d, holds_activation
 
 _LOG = logging.getLogger(__name__)
 _MERGED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -53,11 +53,11 @@ def _use_plain_norms(model: nn.Module) -> None:
     The latter are timm's, which hold a dropout and an activation.
     """
     for path, norm in list(model.named_modules()):
-        parts = dict(norm.named_children())
-        if isinstance(norm, SumBatchNorm2d | NativeBatchNorm2d):
-            model.set_submodule(path, _plain_norm(norm))
-        elif isinstance(norm, nn.BatchNorm2d) and parts.keys() == {"drop", "act"}:
+        if isinstance(norm, nn.BatchNorm2d) and holds_activation(norm):
+            parts = dict(norm.named_children())
             model.set_submodule(path, nn.Sequential(_plain_norm(norm), parts["drop"], parts["act"]))
+        elif isinstance(norm, SumBatchNorm2d | NativeBatchNorm2d):
+            model.set_submodule(path, _plain_norm(norm))
 
 
 def _plain_norm(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:

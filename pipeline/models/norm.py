@@ -45,6 +45,18 @@ class SumBatchNorm2d(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
 
 
+class SumBatchNormAct2d(SumBatchNorm2d):
+    """The same of timm's batch norms, which hold a dropout and an activation."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """act(drop(norm(x))), all of shape [N, C, H, W]."""
+        y: Tensor = self.act(self.drop(super().forward(x)))
+        return y
+
+
 class _Normalise(torch.autograd.Function):
     """Batch norm's forward and backward pass, each one reduction and one pointwise pass."""
 
@@ -107,12 +119,22 @@ def _total(processes: int, *sums: Tensor) -> tuple[Tensor, ...]:
 def use_sum_norms(model: nn.Module, processes: int = 1) -> None:
     """Turn every plain `nn.BatchNorm2d` below `model` into a `SumBatchNorm2d`, in place.
 
-    `processes`, those of torch's default group, share each batch in equal parts.
+    `processes`, those of torch's default group, share each batch in equal parts; with them timm's
+    that hold an activation change, too.
     """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SumBatchNorm2d
-            module.processes = processes  # type: ignore[assignment]
+        elif processes > 1 and holds_activation(module):
+            module.__class__ = SumBatchNormAct2d
+        if isinstance(module, SumBatchNorm2d):
+            module.processes = processes
+
+
+def holds_activation(module: nn.Module) -> bool:
+    """Whether it is a batch norm of timm's, with a dropout and an activation behind it."""
+    parts = dict(module.named_children())
+    return isinstance(module, nn.BatchNorm2d) and parts.keys() == {"drop", "act"}
 
 
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:

@@ -93,7 +93,10 @@ def with_shared_norms(model: nn.Module) -> nn.Module:
     if size() == 1:
         return model
     if next(model.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return]
+        # timm's: torch's own leaves out the activations that some of timm's batch norms hold.
+        from timm.layers import convert_sync_batchnorm  # slow to import
+
+        return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
     use_sum_norms(model, processes=size())
     return model
 

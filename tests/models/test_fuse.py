@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -135,6 +136,20 @@ def test_a_classifier_is_fused_with_its_normalisation():
     assert is_plain(fused)
     with torch.inference_mode():
         torch.testing.assert_close(fused(images), model.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def test_norms_of_a_group_keep_the_activation_that_they_hold():
+    torch.manual_seed(0)
+    norm = BatchNormAct2d(4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), norm)
+    use_sum_norms(model, processes=2)
+    model = trained(model)
+
+    fused = fuse(model)
+
+    assert type(norm) is not BatchNormAct2d
+    assert is_plain(fused)
+    assert_same(model, fused, torch.randn(2, 3, 8, 8, dtype=torch.float64))
 
 
 def test_norms_for_compiled_training_are_folded_like_the_librarys():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import nn
+import torch.distributed as dist
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
 
 from pipeline.models.native_norm import native_norms_problem, use_native_norms
 from pipeline.models.norm import SumBatchNorm2d, use_sum_norms
@@ -61,6 +65,35 @@ def test_low_precision_input_keeps_its_format(
 
     assert y.dtype == torch.bfloat16
     torch.testing.assert_close(y.float(), plain(x.float()), rtol=0.02, atol=0.02)
+
+
+def test_processes_share_the_statistics_of_norms_that_hold_an_activation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two threads stand for two processes; timm's efficient networks have such norms alone."""
+    plain, x, shares = BatchNormAct2d(3), torch.randn(4, 3, 2, 2), dict[int, Tensor]()
+    expected = plain(x)
+    both = threading.Barrier(2)
+
+    def all_reduce(values: Tensor) -> None:
+        shares[threading.get_ident()] = values.clone()
+        both.wait(10)
+        values.copy_(torch.stack(list(shares.values())).sum(0))
+        both.wait(10)
+
+    def train(share: Tensor) -> tuple[Tensor, Tensor]:
+        holder = nn.Sequential(BatchNormAct2d(3))
+        use_sum_norms(holder, processes=2)
+        both.wait(10)  # else one thread could do the work of both
+        return holder(share), holder.state_dict()["0.running_var"]
+
+    monkeypatch.setattr(dist, "all_reduce", all_reduce)
+    with ThreadPoolExecutor(2) as pool:
+        parts, variances = zip(*pool.map(train, x.split(2)), strict=True)
+
+    torch.testing.assert_close(torch.cat(parts), expected)
+    for variance in variances:
+        torch.testing.assert_close(variance, plain.running_var)
 
 
 def test_the_weights_file_does_not_change() -> None:
