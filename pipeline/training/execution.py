@@ -53,17 +53,27 @@ class Execution:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def is_available(self) -> bool:
-        """Whether this machine has the device, and the native code that was decided on."""
+        """Whether this machine has the device, and the native code that was decided on.
+
+        Raises:
+            ConfigError: as `missing`.
+        """
         return self.missing() is None
 
     def missing(self) -> str | None:
-        """Why this machine cannot compute as decided; None if it can."""
+        """Why this machine cannot compute as decided; None if it can.
+
+        Raises:
+            ConfigError: it has a GPU that cannot run this torch, as another session may have had.
+        """
         if self.norms == "native" and native_norms_problem() is not None:
             return native_norms_problem()
         if problems := list(filter(None, map(native_conv_problem, self.convs.values()))):
             return problems[0]
-        if self.device == "cuda" and not torch.cuda.is_available():
-            return _NO_CUDA
+        if self.device == "cuda":
+            if not torch.cuda.is_available():
+                return _NO_CUDA
+            check_cuda()
         return None
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -85,6 +85,22 @@ def test_a_device_that_runs_no_kernel_is_refused_whatever_it_claims() -> None:
         check_cuda("meta")
 
 
+def test_a_run_that_goes_on_at_a_gpu_too_old_for_torch_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where one session was given a T4 and the next a P100."""
+
+    def no_kernel(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
+    monkeypatch.setattr(torch, "ones", no_kernel)
+
+    with pytest.raises(ConfigError, match=r"Tesla P100 cannot run torch .*no kernel image"):
+        Execution(device="cuda", precision="fp16").missing()
+
+
 def test_compiling_must_pay() -> None:
     pays, reason = compile_decision("cpu", pixels=1e6)
 
