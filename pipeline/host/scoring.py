@@ -72,6 +72,9 @@ def _read(csv: Path, competition: Competition) -> pd.DataFrame:
     except (UnicodeDecodeError, ValueError) as err:
         reason = " ".join(str(err).split())
         raise UnscorableError(f"The file is not a CSV in UTF-8: {reason}") from err
+    # The first cells of rows that are longer than the header are names of rows to pandas.
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UnscorableError(f"Rows have more cells than the {len(table.columns)} of the header")
     id_column = competition.submission.id or "id"
     columns = value_columns(competition)
     wanted = [id_column, *columns]

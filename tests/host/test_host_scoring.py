@@ -160,6 +160,8 @@ def test_a_metric_that_is_undefined_on_a_part_is_an_error(score, truth: list[str
         (b"\xff\xfe\x00", "The file is not a CSV in UTF-8"),
         ("id,class\n1,cat\n", "Columns are id, class; expected id, label"),
         ("id,label,more\n1,cat,\n", "Columns are id, label, more; expected id, label"),
+        ("id,label\n1,cat,\n2,dog,\n3,dog,\n4,cat,\n", "Rows have more cells than the 2 of the he"),
+        ("id,label\n0,1,cat\n1,2,dog\n2,3,dog\n3,4,cat\n", "Rows have more cells than the 2 of"),
         ("id,label\n1,cat\n2,dog\n3,dog\n", "1 ids are missing, first id '4'"),
         ("id,label\n1,cat\n2,dog\n3,dog\n5,dog\n", "1 ids are unknown, first id '5'"),
         ("id,label\n1,cat\n2,dog\n3,dog\n4,cat\n4,cat\n", "1 ids are repeated, first id '4'"),
