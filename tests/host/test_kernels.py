@@ -153,6 +153,8 @@ def test_private_kernels_are_seen_by_their_owner_only(host: Host, user: Caller) 
         ({"text": " "}, 400, "the source is empty"),
         ({"text": "#" * (2**20 + 1)}, 413, "1048577 bytes; at most 1048576"),
         ({"kernelType": "notebook", "text": "{}"}, 400, "the notebook is not valid"),
+        ({"kernelType": "notebook", "text": "[]"}, 400, "the notebook is not valid"),
+        ({"kernelType": "notebook", "text": '{"cells": 5}'}, 400, "the notebook is not valid"),
         ({"competitionDataSources": ["no-such"]}, 400, "competition_sources ['no-such']"),
         ({"datasetDataSources": ["a/b-data"]}, 400, "dataset_sources ['a/b-data']"),
         ({"enableTpu": True}, 400, "this host has no TPU"),
