@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.host.pushing import needs_sandbox, save, wait_until_run
+from tests.host.pushing import KERNELS, needs_sandbox, save, wait_until_run
 from tests.host.running import Caller, Host, send
 
 DATASETS = "datasets.DatasetApiService"
@@ -72,6 +72,32 @@ def test_bad_uploads(user: Caller, host: Host) -> None:
     assert user.call("CreateDataset", service=DATASETS, **create).status == 200
     assert user.call("CreateDataset", service=DATASETS, **create).status == 409
     assert send(host, "PUT", path, b"yes").status == 404
+
+
+def test_kernels_are_listed_by_what_they_read(user: Caller, host: Host) -> None:
+    started = user.call("StartBlobUpload", service=BLOBS, name="weights", contentLength=3).json
+    send(host, "PUT", "/dataset-uploads/" + started["token"], b"yes")
+    files = [{"token": started["token"]}]
+    user.call("CreateDataset", service=DATASETS, slug="my-weights", title="Mine", files=files)
+    assert save(user, "the-maker", "1", kernelExecutionType="QUICK_SAVE").status == 200
+    maker = host.services.kernels.find(user.name, user.name, "the-maker")
+    assert maker is not None
+    host.services.kernels.finish(maker, "")
+    read = {
+        "datasetDataSources": [f"{user.name}/my-weights"],
+        "kernelDataSources": [f"{user.name}/the-maker/1"],
+    }
+    assert save(user, "the-reader", "1", kernelExecutionType="QUICK_SAVE", **read).status == 200
+
+    def listed(**filters: str) -> list[str]:
+        reply = user.call("ListKernels", service=KERNELS, group="PROFILE", **filters)
+        return [kernel["slug"] for kernel in reply.json["kernels"]]
+
+    assert listed(dataset=f"{user.name}/my-weights") == ["the-reader"]
+    assert listed(dataset=f"{user.name}/my-weight") == []
+    assert listed(parentKernel=f"{user.name}/the-maker") == ["the-reader"]
+    assert listed(language="r") == []
+    assert listed(language="python") == ["the-reader", "the-maker"]
 
 
 @needs_sandbox()

@@ -44,8 +44,10 @@ class ListKernels(Page):
     group: str | None = None
     user: str | None = None
     competition: str | None = None
+    dataset: str | None = None
     parent_kernel: str | None = None
     kernel_type: str | None = None
+    language: str | None = None
     search: str | None = None
 
 
@@ -111,7 +113,9 @@ def list_kernels(body: ListKernels, user: Caller, services: HostServices) -> dic
         for version in services.kernels.visible(user.name)
         if owner in (None, "", version.owner)
         and body.kernel_type in (None, "", "all", version.settings.kernel_type)
+        and body.language in (None, "", "all", version.settings.language)
         and _contains(version.settings.competition_data_sources, body.competition)
+        and _contains(version.settings.dataset_data_sources, body.dataset)
         and _contains(version.settings.kernel_data_sources, body.parent_kernel)
         and (body.search or "").lower() in f"{version.slug} {version.title}".lower()
     ]
@@ -190,7 +194,8 @@ def _outputs(version: Version, services: Services) -> list[OutputFile]:
 
 
 def _contains(sources: tuple[str, ...], wanted: str | None) -> bool:
-    return not wanted or wanted in sources
+    """Whether a source is the wanted one, of whatever version."""
+    return not wanted or any(f"{source}/".startswith(f"{wanted}/") for source in sources)
 
 
 def _describe(version: Version) -> dict[str, Any]:
