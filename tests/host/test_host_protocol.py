@@ -223,6 +223,20 @@ def test_public_and_private_scores_differ(host: Host, user: Caller) -> None:
     assert submission["privateScore"] == f"{private_zeros:.5f}"
 
 
+def test_the_list_says_where_the_caller_stands(host: Host, user: Caller) -> None:
+    def standing(caller: Caller) -> tuple[bool, bool]:
+        [digits] = caller.call("ListCompetitions", search="digits").json["competitions"]
+        return digits["userHasEntered"], 1 <= digits["userRank"] <= digits["teamCount"]
+
+    account = host.services.accounts.named(user.name)
+    assert account is not None
+    assert standing(user) == (True, False)
+    user.submit(as_csv(host.solution()["label"]))
+    assert standing(user) == (True, True)
+    host.services.accounts.set_rules(account, "digits", accepted=False)
+    assert standing(user) == (False, True)
+
+
 def test_malformed_submission_says_why_and_has_no_score(host: Host, user: Caller) -> None:
     submission = user.submit(as_csv(host.solution()["label"].iloc[1:]))
     first = host.solution().index[0]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
+from pipeline.host.accounts import User
 from pipeline.host.catalog import definition
 from pipeline.host.contests import Contest
 from pipeline.host.scoring import metric_of
@@ -62,12 +63,13 @@ def list_competitions(
         if wanted in f"{contest.slug} {definition(contest.slug).title}".lower()
     ]
     shown, following = body.cut(found)
-    described = [_describe(contest, request, services) for contest in shown]
+    described = [_describe(contest, user, request, services) for contest in shown]
     return {"competitions": described, **following}
 
 
-def _describe(contest: Contest, request: Request, services: Services) -> dict[str, Any]:
+def _describe(contest: Contest, user: User, request: Request, services: Services) -> dict[str, Any]:
     competition = definition(contest.slug)
+    teams = [standing.team_id for standing in _standings(contest, services)]
     return {
         "ref": f"{base_url(request)}/competitions/{contest.slug}",
         "title": competition.title,
@@ -76,7 +78,9 @@ def _describe(contest: Contest, request: Request, services: Services) -> dict[st
         "deadline": DEADLINE,
         "evaluationMetric": competition.metric,
         "maxDailySubmissions": contest.daily_limit,
-        "teamCount": len(_standings(contest, services)),
+        "teamCount": len(teams),
+        "userHasEntered": services.accounts.accepted_rules(user, contest.slug),
+        "userRank": teams.index(user.id) + 1 if user.id in teams else 0,
     }
 
 
