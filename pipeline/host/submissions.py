@@ -14,6 +14,7 @@ from pipeline.artifacts import storage_errors
 from pipeline.host.accounts import User
 from pipeline.host.contests import Contest
 from pipeline.host.database import Database, timestamp
+from pipeline.host.kernels.outputs import OutputFile
 from pipeline.host.scoring import Verdict
 
 UPLOAD_LIFETIME = timedelta(hours=1)
@@ -164,7 +165,7 @@ class Submissions:
             return _insert(db, user, contest, row["file_name"], row["blob"], description)
 
     def submit_copy(
-        self, user: User, contest: Contest, file: Path, description: str, version: int
+        self, user: User, contest: Contest, file: OutputFile, description: str, version: int
     ) -> int:
         """Submit a copy of a file that a kernel's version left; return the submission's ref.
 
@@ -177,7 +178,7 @@ class Submissions:
         blob = secrets.token_hex(16)
         with storage_errors(self.blob(blob)), self._database.transaction() as db:
             _require_one_left(db, user, contest)
-            shutil.copyfile(file, self.blob(blob))
+            shutil.copyfile(file.path, self.blob(blob))
             ref = _insert(db, user, contest, file.name, blob, description)
             if contest.is_code:
                 db.execute("INSERT INTO reruns VALUES (?, ?)", (ref, version))

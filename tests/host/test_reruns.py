@@ -41,26 +41,31 @@ def host(tmp_path: Path) -> Iterator[Host]:
         yield host
 
 
-def submit(user: Caller, slug: str) -> int:
+def submit(user: Caller, slug: str, file: str = "submission.csv") -> int:
     """Submit the kernel's first version with the plain command; the submission's number."""
-    kernel = ("-k", f"{user.name}/{slug}", "-v", "1", "-f", "submission.csv", "-m", "mine")
+    kernel = ("-k", f"{user.name}/{slug}", "-v", "1", "-f", file, "-m", "mine")
     submitted = user.kaggle("competitions", "submit", "digits", *kernel)
     assert submitted.returncode == 0, submitted.stderr
     newest = user.call("ListSubmissions", competitionName="digits").json["submissions"][0]
     return int(newest["ref"])
 
 
-def run_and_submit(user: Caller, folder: Path, slug: str, code: str) -> dict[str, str]:
+def run_and_submit(
+    user: Caller, folder: Path, slug: str, code: str, file: str = "submission.csv"
+) -> dict[str, str]:
     push(user, folder / slug, slug, code)
     assert wait_until_run(user, slug)["status"] == "COMPLETE"
-    return user.scored(submit(user, slug))
+    return user.scored(submit(user, slug, file))
 
 
 def test_the_kernel_is_scored_on_a_test_set_of_other_ids_and_another_size(
     host: Host, tmp_path: Path
 ) -> None:
     user = host.user("alice")
-    scored = run_and_submit(user, tmp_path, "the-kernel", CODE)
+    file = "a folder/submission.csv"
+    code = "import os\nos.mkdir('a folder')\n" + CODE.replace("submission.csv", file)
+    scored = run_and_submit(user, tmp_path, "the-kernel", code, file)
+    assert scored["fileName"] == file
     assert 0.9 < float(scored["publicScore"]) <= 1
     assert 0.9 < float(scored["privateScore"]) <= 1
 
@@ -73,9 +78,7 @@ def test_the_kernel_is_scored_on_a_test_set_of_other_ids_and_another_size(
     # What the user gets to see is of the known test set.
     output = tmp_path / "output"
     user.kaggle("kernels", "output", "alice/the-kernel", "-p", str(output))
-    assert set(pd.read_csv(output / "submission.csv", dtype=str)["id"]) == set(
-        host.solution().index
-    )
+    assert set(pd.read_csv(output / file, dtype=str)["id"]) == set(host.solution().index)
     assert "500 rows" in (output / "the-kernel.log").read_text()
     assert "300 rows" not in (output / "the-kernel.log").read_text()
     assert not list((host.state / "sessions").iterdir())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, BackgroundTasks, Request
@@ -10,7 +9,7 @@ from starlette.exceptions import HTTPException
 
 from pipeline.host.accounts import User
 from pipeline.host.contests import Contest
-from pipeline.host.kernels.outputs import output_files
+from pipeline.host.kernels.outputs import OutputFile, output_files
 from pipeline.host.kernels.store import Version
 from pipeline.host.routes.competitions import SCORE_FORMAT, CompetitionName, CompetitionPage
 from pipeline.host.services import Caller, HostServices, Services
@@ -140,7 +139,7 @@ def _name(body: CreateCodeSubmission) -> str:
     return f"{body.kernel_owner}/{body.kernel_slug} version {body.kernel_version}"
 
 
-def _output_file(body: CreateCodeSubmission, version: Version, services: Services) -> Path:
+def _output_file(body: CreateCodeSubmission, version: Version, services: Services) -> OutputFile:
     files = {file.name: file for file in output_files(services.state.output(version.ref))}
     if body.file_name not in files:
         found = ", ".join(list(files)[:5]) or "nothing"
@@ -150,7 +149,7 @@ def _output_file(body: CreateCodeSubmission, version: Version, services: Service
     file = files[body.file_name]
     if file.size > MAX_SUBMISSION_BYTES:
         raise HTTPException(413, f"{file.name} has {file.size} bytes; {_AT_MOST}")
-    return file.path
+    return file
 
 
 @router.post("/GetSubmission")
