@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.artifacts import storage_errors
-from pipeline.errors import StorageError
+from pipeline.errors import HostError, PipelineError, StorageError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS instance (id TEXT NOT NULL);
@@ -146,6 +146,7 @@ class Database:
         """Create the tables and the instance id if they are missing.
 
         Raises:
+            HostError: the file is damaged, or another program keeps it locked.
             StorageError: the disk is full, or the folder is read-only.
         """
         self._path = path
@@ -194,18 +195,29 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         try:
             yield connection
-        except sqlite3.OperationalError as err:
-            if err.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise StorageError(
-                    f"disk full while writing {self._path}; free some space and rerun"
-                ) from err
-            if err.sqlite_errorcode & _PRIMARY in (
-                sqlite3.SQLITE_READONLY,
-                sqlite3.SQLITE_CANTOPEN,
-            ):
-                raise StorageError(
-                    f"cannot write {self._path}: {err}; make {self._path.parent} writable and rerun"
-                ) from err
-            raise
+        except sqlite3.DatabaseError as err:
+            told = _told(err, self._path)
+            if told is None:
+                raise
+            raise told from err
         finally:
             connection.close()
+
+
+def _told(err: sqlite3.DatabaseError, path: Path) -> PipelineError | None:
+    """What whoever runs the host can mend, in one line; None: anything else."""
+    match getattr(err, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY:
+        case sqlite3.SQLITE_FULL:
+            return StorageError(f"disk full while writing {path}; free some space and rerun")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN:
+            return StorageError(
+                f"cannot write {path}: {err}; make {path.parent} writable and rerun"
+            )
+        case sqlite3.SQLITE_BUSY:
+            return HostError(f"another program keeps {path} locked; end that one and rerun")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return HostError(
+                f"{path} is damaged ({err}); move {path.parent} away and rerun: a new one begins, "
+                "without the users and submissions of this one"
+            )
+    return None

@@ -21,6 +21,7 @@ import pipeline
 from pipeline.artifacts import read_json, write_json
 from pipeline.errors import BusyError, ConfigError, HostError, StorageError
 from pipeline.host.__main__ import main as host_command
+from pipeline.host.database import Database
 from pipeline.host.lifecycle import default_state, local_host, serve
 from pipeline.host.services import Services
 from pipeline.host.state import STATE_VARIABLE, State
@@ -245,6 +246,24 @@ def test_full_disk(tmp_path: Path) -> None:
         pytest.skip("this machine does not let us mount a small disk")
     assert full.returncode == StorageError.exit_code
     assert full.stderr.startswith("error: disk full while writing ")
+
+
+def test_a_damaged_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = State(tmp_path).database
+    database.write_bytes(b"no database" * 500)
+
+    assert host_command(["--state", str(tmp_path), "add-user", "alice"]) == HostError.exit_code
+
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {database} is damaged (file is not a database); move ")
+    assert printed.count("\n") == 1
+
+
+def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.host.database._SECONDS_TO_WAIT_FOR_A_WRITER", 0)
+    path = tmp_path / "host.sqlite3"
+    with Database(path).transaction(), pytest.raises(HostError, match="locked; end that one"):
+        Database(path)
 
 
 def test_state_folder_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
