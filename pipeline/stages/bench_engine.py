@@ -102,10 +102,10 @@ class Subject:
         batch = self.images[: self.recipe.batch_for(len(self.images))]
         with execution.autocast():
             choose_executions(model.to(execution.device), batch.to(execution.device))
-        convs = [part for part in model.named_modules() if isinstance(part[1], KernelConv)]
-        return replace(
-            self, execution=with_convs(execution, {path: conv.execution for path, conv in convs})
-        )
+        parts = [part for part in model.named_modules() if isinstance(part[1], KernelConv)]
+        convs = {path: conv.execution for path, conv in parts}
+        by_hand = self.settings.execution != "auto"
+        return replace(self, execution=with_convs(execution, convs, asked=by_hand))
 
     def start(self, times: int = 1) -> Engine:
         """The engine at its first step, on the images repeated so often."""
