@@ -49,6 +49,11 @@ class Member:
         return MADE_FROM in self.record
 
     @property
+    def is_predicted(self) -> bool:
+        """Whether its predictions of the test images are there."""
+        return (self.folder / PREDICTIONS).exists()
+
+    @property
     def fold_map(self) -> str:
         """The hash of its fold map."""
         return str(self.record["folds"]["sha256"])
@@ -159,16 +164,19 @@ def finished_run(workspace: Workspace, competition: Competition, cache: Path, na
     """The folder of the finished run `name`, whose images are those of the cache.
 
     Raises:
-        ConfigError: there is none, or it was made from other images and is not predicted.
+        ConfigError: there is none, or it is not predicted and was made from other images or lacks
+            a fold.
     """
     member = open_member(workspace, competition, load_cache(cache), name)
     made_from = member.record["cache"]
-    if made_from != cache.name and not (member.folder / PREDICTIONS).exists():
-        raise ConfigError(
-            f"RUN={name!r} was trained on the tensors {made_from!r}, and the files now give "
-            f"{cache.name!r}: it cannot predict them; give the SIZE that it was trained with, or "
-            "train it again"
-        )
+    if not member.is_predicted:
+        if made_from != cache.name:
+            raise ConfigError(
+                f"RUN={name!r} was trained on the tensors {made_from!r}, and the files now give "
+                f"{cache.name!r}: it cannot predict them; give the SIZE that it was trained with, "
+                "or train it again"
+            )
+        check_every_fold(member)
     say("run", f"{member.folder} ({cv_text(member.record['cv'])})")
     return member.folder
 
@@ -214,11 +222,13 @@ def is_finished(folder: Path, record: dict[str, Any]) -> bool:
 
 
 def check_every_fold(member: Member) -> None:
-    """Make sure that the folds of a trained run are there.
+    """Make sure that the folds of a run are there, unless it was made from others and has none.
 
     Raises:
         ConfigError: a fold is missing or was cut.
     """
+    if member.is_derived:
+        return
     run = Run(member.folder, member.record)
     missing = run.missing_folds()
     if missing:
@@ -253,10 +263,11 @@ def predict_missing(workspace: Workspace, member: Member) -> None:
     """Predict the test images, unless the member's predictions are there.
 
     Raises:
-        ConfigError: it was made from other runs.
+        ConfigError: it was made from other runs, or lacks a fold.
         DataError: its cache or a fold is damaged.
     """
-    if not (member.folder / PREDICTIONS).exists():
+    if not member.is_predicted:
+        check_every_fold(member)
         predict(
             member.folder, workspace.caches(member.record["competition"]) / member.record["cache"]
         )

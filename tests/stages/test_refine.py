@@ -97,6 +97,18 @@ def test_a_blend_made_for_another_metric_is_fitted_anew_for_that_one(refinery: R
     assert (decided / "oof.csv").read_bytes() == (blended / "oof.csv").read_bytes()
 
 
+def test_a_run_without_a_fold_and_without_predictions_is_to_be_trained(refinery: Refinery) -> None:
+    folder = refinery.folder(refinery.runs[0])
+    shutil.rmtree(folder / "fold1")
+    (folder / "test.csv").unlink()
+    told = r"first .*fold1; rerun the command that made it"
+
+    with pytest.raises(ConfigError, match=told):
+        blend(refinery.settings, "all", "equal")
+    with pytest.raises(ConfigError, match=told):
+        run_until("submission", refinery.with_run(folder.name))
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_metric_that_is_undefined_on_the_folds_is_told_in_one_line(
     refinery: Refinery, monkeypatch: pytest.MonkeyPatch
